@@ -1,0 +1,219 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fileSizeMax bounds what is read as a configuration. A hundred repositories
+// take about 20 kB; more than this is some other file.
+const fileSizeMax = 1 << 20
+
+// Config is everything salvor.yaml says, with defaults filled in.
+type Config struct {
+	// Name of the PostgreSQL cluster. Its backups and WAL are kept under this name in every repository, so it stays the same on every host and across failovers.
+	Cluster string `json:"cluster" kind:"name" required:"true"`
+
+	// This host.
+	Node Node `json:"node"`
+
+	// The PostgreSQL instance on this host.
+	Postgres Postgres `json:"postgres" required:"true"`
+
+	// Where backups and WAL are kept: one or more. Everything is written to each of them.
+	Repositories []Repository `json:"repositories" required:"true"`
+
+	// How backups are taken. Options of the command line win over these.
+	Backup Backup `json:"backup"`
+
+	// How WAL reaches the repositories.
+	WAL WAL `json:"wal"`
+
+	file    string
+	origins map[string]string
+}
+
+// Node names this host.
+type Node struct {
+	// Name of this host among the members of the cluster. The default is the host's own name up to the first dot.
+	Name string `json:"name" kind:"name" default:"@hostname"`
+
+	// Failure domain this host stands in, such as an availability zone. Not set: not known.
+	Zone string `json:"zone,omitzero" kind:"name"`
+}
+
+// Postgres says where the instance is and how to connect to it.
+type Postgres struct {
+	// Data directory (PGDATA) of the instance.
+	DataDir string `json:"data_dir" kind:"path" required:"true"`
+
+	// Directory with the programs of the server (postgres, pg_ctl). Not set: found by the version in the data directory.
+	BinDir string `json:"bin_dir,omitzero" kind:"path"`
+
+	// Directory of the server's Unix socket, or an address.
+	Host string `json:"host" default:"/var/run/postgresql"`
+
+	// Port of the server; it is part of the socket's name too.
+	Port int `json:"port" default:"5432" min:"1" max:"65535"`
+
+	// Role to connect as. It must be allowed to run pg_backup_start and pg_backup_stop.
+	User string `json:"user" default:"postgres"`
+
+	// Password of that role. Not set: none is sent, which is right for peer authentication.
+	Password Secret `json:"password,omitzero"`
+
+	// Database to connect to. Backups are of the whole cluster, whichever database this is.
+	Database string `json:"database" default:"postgres"`
+}
+
+// Encryption of a repository's contents.
+const (
+	AES256GCM      = "aes-256-gcm"
+	EncryptionNone = "none"
+)
+
+// Repository is one place where backups and WAL are kept.
+type Repository struct {
+	// Name of the repository, in messages and for options such as --repository.
+	Name string `json:"name" kind:"name" required:"true" env:"-"`
+
+	// Address of the store, such as file:///var/lib/salvor/repo.
+	URL string `json:"url" kind:"url" required:"true"`
+
+	// Passphrase or age identity that opens the repository; which of the two is told by its beginning. It unlocks a key slot and is never the master key. Needed unless encryption is none.
+	Key Secret `json:"key,omitzero"`
+
+	// How contents are sealed when the repository is created. With none they are stored in the clear; their integrity is checked all the same.
+	Encryption string `json:"encryption" default:"aes-256-gcm" enum:"aes-256-gcm,none"`
+}
+
+// Backup says how backups are taken.
+type Backup struct {
+	// Codec for pages: zstd stores the least, s2 costs the least processor time, none stores pages as they are. It can be changed at any time.
+	Compression string `json:"compression" default:"zstd" enum:"zstd,s2,none"`
+
+	// Files read, compressed and stored at the same time.
+	Workers int `json:"workers" default:"2" min:"1" max:"256"`
+
+	// Most bytes read from the data directory in a second. 0: no limit.
+	RateLimit Size `json:"rate_limit" default:"0"`
+
+	// Checkpoint a backup starts with: fast starts at once, spread spares the disks and may take as long as checkpoint_timeout.
+	Checkpoint string `json:"checkpoint" default:"fast" enum:"fast,spread"`
+
+	// How long a backup waits at its end for the WAL it needs to arrive in the repository, before it fails.
+	ArchiveTimeout Duration `json:"archive_timeout" default:"1m" min:"1s"`
+}
+
+// WAL says how WAL reaches the repositories.
+type WAL struct {
+	// Way in: push is PostgreSQL's archive_command running salvor wal push.
+	Method string `json:"method" default:"push" enum:"push"`
+
+	// Codec for WAL segments. It can be changed at any time.
+	Compression string `json:"compression" default:"s2" enum:"zstd,s2,none"`
+}
+
+// Env looks an environment variable up, as os.LookupEnv does.
+type Env func(name string) (string, bool)
+
+// get gives the variable's value; unset and empty are the same.
+func (e Env) get(name string) string {
+	if e == nil {
+		return ""
+	}
+	v, _ := e(name)
+	return v
+}
+
+// searched are the files that are looked for when none is named, in order.
+func searched() []string { return []string{"salvor.yaml", "/etc/salvor/salvor.yaml"} }
+
+// Find chooses the configuration file: flagPath if it is not empty, else
+// $SALVOR_CONFIG, ./salvor.yaml, /etc/salvor/salvor.yaml. A file that is named
+// must exist. If there is none the error is a *NotFoundError, and with a named
+// file the returned path is that name all the same.
+func Find(flagPath string, env Env) (path string, err error) {
+	named, by := flagPath, "--config"
+	if named == "" {
+		named, by = env.get("SALVOR_CONFIG"), "$SALVOR_CONFIG"
+	}
+	candidates := searched()
+	if named != "" {
+		candidates = []string{named}
+	} else {
+		by = ""
+	}
+	for _, c := range candidates {
+		_, err := os.Stat(c)
+		if err == nil {
+			return c, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return c, fmt.Errorf("looking for the configuration: %w", err)
+		}
+	}
+	return named, &NotFoundError{Looked: candidates, NamedBy: by}
+}
+
+// Load reads the file, with overrides from the environment. Mistakes in it are
+// an *Error. A missing file is a *NotFoundError.
+func Load(path string, env Env) (*Config, error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NotFoundError{Looked: []string{path}}
+	}
+	if err != nil {
+		return nil, err
+	}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("finding the directory of %s: %w", path, err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // the node is then called localhost, and can be named in the file
+	}
+	c, err := Parse(Source{Name: path, Dir: filepath.Dir(full), Data: data, Env: env, Hostname: host})
+	if err != nil {
+		return nil, err
+	}
+	c.file = full
+	return c, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, fileSizeMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(data) > fileSizeMax {
+		return nil, fmt.Errorf("reading the configuration: %s has more than %d bytes, so it is something else", path, fileSizeMax)
+	}
+	return data, nil
+}
+
+// File is the absolute path of the file that was loaded, empty after Parse.
+func (c *Config) File() string { return c.file }
+
+// Repository gives the repository of that name.
+func (c *Config) Repository(name string) (Repository, error) {
+	names := make([]string, len(c.Repositories))
+	for i, r := range c.Repositories {
+		if r.Name == name {
+			return r, nil
+		}
+		names[i] = r.Name
+	}
+	return Repository{}, fmt.Errorf("no repository %q in the configuration, only %s", name, strings.Join(names, ", "))
+}
