@@ -1,0 +1,3 @@
+// Package open makes and opens repositories: it puts a store, its keys and its
+// seals together, and checks that they belong together.
+package open

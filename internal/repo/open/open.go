@@ -1,0 +1,134 @@
+package open
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/keys"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// AboutName is the object that makes a store a repository. It is plain JSON and
+// written once.
+const AboutName = "salvor.json"
+
+// The values of About.Encryption.
+const (
+	EncryptionAES  = "aes-256-gcm"
+	EncryptionNone = "none"
+)
+
+// About is the content of salvor.json.
+type About struct {
+	FormatVersion int       `json:"format_version"`
+	RepositoryID  repo.ID   `json:"repository_id"`
+	CreatedAt     time.Time `json:"created_at"`
+	Encryption    string    `json:"encryption"`
+}
+
+// Repository is an opened repository.
+type Repository struct {
+	About
+	Objects *seal.Objects
+}
+
+// Init makes a repository in st, encrypted with a slot for each secret, or, with
+// no secret, not encrypted. It fails with store.ErrExists if there is one.
+//
+// salvor.json is the claim: of two that try at once one gets it. An Init that was
+// killed before it wrote the keys is finished by the next.
+func Init(ctx context.Context, st store.Store, secrets []keys.Secret, now time.Time) (*Repository, error) {
+	about, data, err := claim(ctx, st, len(secrets) > 0, now)
+	if err != nil {
+		return nil, err
+	}
+	var ring seal.Keyring
+	if len(secrets) > 0 {
+		if ring, err = keys.Init(ctx, st, about.RepositoryID, data, secrets, now); err != nil {
+			return nil, err
+		}
+	}
+	return &Repository{About: about, Objects: seal.New(st, ring)}, nil
+}
+
+// claim writes salvor.json, or takes over one that was left without keys.
+func claim(ctx context.Context, st store.Store, encrypted bool, now time.Time) (About, []byte, error) {
+	about := About{FormatVersion: repo.FormatVersion, RepositoryID: repo.NewID(), CreatedAt: now.UTC(), Encryption: EncryptionNone}
+	if encrypted {
+		about.Encryption = EncryptionAES
+	}
+	data, err := json.MarshalIndent(about, "", "  ")
+	if err != nil {
+		return About{}, nil, err
+	}
+	data = append(data, '\n')
+	_, err = store.Put(ctx, st, AboutName, data, store.CreateOptions{IfAbsent: true})
+	if err == nil {
+		return about, data, nil
+	}
+	if !errors.Is(err, store.ErrExists) {
+		return About{}, nil, fmt.Errorf("writing %s: %w", AboutName, err)
+	}
+	if about, data, err = Read(ctx, st); err != nil {
+		return About{}, nil, err
+	}
+	finished, err := keys.Exist(ctx, st)
+	if err != nil {
+		return About{}, nil, err
+	}
+	if finished || about.Encryption != EncryptionAES || !encrypted {
+		return About{}, nil, fmt.Errorf("%s holds a repository: %w", st, store.ErrExists)
+	}
+	return about, data, nil
+}
+
+// Read gives salvor.json, for who has no key yet. It fails with
+// repo.ErrNoRepository if there is none.
+func Read(ctx context.Context, st store.Store) (About, []byte, error) {
+	data, err := store.Get(ctx, st, AboutName, 64<<10)
+	if errors.Is(err, store.ErrNotFound) {
+		return About{}, nil, fmt.Errorf("%s: %w", st, repo.ErrNoRepository)
+	}
+	if err != nil {
+		return About{}, nil, fmt.Errorf("reading %s: %w", AboutName, err)
+	}
+	var about About
+	if err := json.Unmarshal(data, &about); err != nil {
+		return About{}, nil, repo.Damaged(AboutName, "it is not the JSON that was written")
+	}
+	if about.FormatVersion != repo.FormatVersion {
+		return About{}, nil, fmt.Errorf("%s has format version %d, this release reads %d: %w",
+			AboutName, about.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
+	}
+	return about, data, nil
+}
+
+// Open opens the repository in st. secret is nil for one that is expected not to
+// be encrypted: the expectation is the caller's, so that nobody can turn
+// encryption off by changing the store.
+func Open(ctx context.Context, st store.Store, secret *keys.Secret) (*Repository, error) {
+	about, data, err := Read(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	var ring seal.Keyring
+	switch {
+	case about.Encryption == EncryptionNone && secret == nil:
+	case about.Encryption == EncryptionAES && secret != nil:
+		if ring, err = keys.Open(ctx, st, about.RepositoryID, data, *secret); err != nil {
+			return nil, err
+		}
+	case secret == nil:
+		return nil, fmt.Errorf("%s is encrypted (%s), and no key is configured: %w", st, about.Encryption, repo.ErrWrongKey)
+	case about.Encryption == EncryptionNone:
+		return nil, fmt.Errorf("%s is not encrypted, and a key is configured for it: %w", st, repo.ErrWrongKey)
+	default:
+		return nil, fmt.Errorf("%s is encrypted with %q: %w", st, about.Encryption, repo.ErrUnknownFormat)
+	}
+	return &Repository{About: about, Objects: seal.New(st, ring)}, nil
+}
