@@ -1,0 +1,237 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// Archive is the WAL of one place.
+type Archive struct {
+	Place       Place
+	SegmentSize uint32
+	Lines       []Line // by timeline, rising
+}
+
+// Line is the WAL of one timeline.
+type Line struct {
+	Timeline pg.Timeline
+	Segments []uint64    // numbers of the whole segments, rising
+	Partials []uint64    // numbers of the segments cut off by a promotion, rising
+	History  *pg.History // nil if its history file is missing; timeline 1 has none and needs none
+}
+
+// ReadArchive lists the WAL of a place and reads its histories.
+func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive, error) {
+	a := Archive{Place: o.Place(), SegmentSize: o.Sizes.WALSegment}
+	prefix := a.Place.walPrefix()
+	for obj, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
+		if err != nil {
+			return Archive{}, fmt.Errorf("listing %s: %w", prefix, err)
+		}
+		dir, name, _ := strings.Cut(strings.TrimPrefix(obj.Key, prefix), "/")
+		f, err := pg.ParseWALFile(name, a.SegmentSize)
+		if err != nil || f.Timeline.Hex() != dir {
+			continue // not WAL of this cluster
+		}
+		line := a.line(f.Timeline)
+		switch f.Kind {
+		case pg.WALSegment:
+			line.Segments = append(line.Segments, f.Segment.Number)
+		case pg.WALPartial:
+			line.Partials = append(line.Partials, f.Segment.Number)
+		case pg.WALHistory:
+			data, err := objects.Get(ctx, obj.Key, seal.WALSmall)
+			if err != nil {
+				return Archive{}, err
+			}
+			h, err := pg.ParseHistory(f.Timeline, data)
+			if err != nil {
+				return Archive{}, fmt.Errorf("reading %s: %w", obj.Key, err)
+			}
+			line.History = &h
+		}
+	}
+	a.finish()
+	return a, nil
+}
+
+// line gives the line of a timeline, made if need be. Listings rise, so a new one
+// belongs at the end.
+func (a *Archive) line(tli pg.Timeline) *Line {
+	if n := len(a.Lines); n == 0 || a.Lines[n-1].Timeline != tli {
+		a.Lines = append(a.Lines, Line{Timeline: tli})
+	}
+	return &a.Lines[len(a.Lines)-1]
+}
+
+func (a *Archive) finish() {
+	for i := range a.Lines {
+		l := &a.Lines[i]
+		slices.Sort(l.Segments)
+		slices.Sort(l.Partials)
+		if l.History == nil && l.Timeline == 1 {
+			l.History = &pg.History{Timeline: 1}
+		}
+	}
+}
+
+// Find gives the line of a timeline, and false if the archive has none.
+func (a Archive) Find(tli pg.Timeline) (Line, bool) {
+	for _, l := range a.Lines {
+		if l.Timeline == tli {
+			return l, true
+		}
+	}
+	return Line{}, false
+}
+
+// Newest is the highest timeline in the archive, 0 if it is empty.
+func (a Archive) Newest() pg.Timeline {
+	if len(a.Lines) == 0 {
+		return 0
+	}
+	return a.Lines[len(a.Lines)-1].Timeline
+}
+
+// ForkOf gives the lowest position at which any known timeline left tli, and
+// false if none did.
+func (a Archive) ForkOf(tli pg.Timeline) (fork pg.LSN, ok bool) {
+	for _, l := range a.Lines {
+		if l.History == nil {
+			continue
+		}
+		if at, left := l.History.ForkAfter(tli); left && (!ok || at < fork) {
+			fork, ok = at, true
+		}
+	}
+	return fork, ok
+}
+
+// Step is one segment on a path.
+type Step struct {
+	Segment pg.Segment
+	Partial bool
+	End     pg.LSN // WAL on the path goes to here, at most the segment's end
+}
+
+// Path is unbroken WAL along one history.
+type Path struct {
+	History pg.History
+	From    pg.LSN // as asked for
+	Steps   []Step
+	// Missing is the segment that is not there, right after the last step.
+	Missing pg.Segment
+	// Hole says that later WAL of this history is there, so that Missing is lost
+	// and not yet to come.
+	Hole bool
+}
+
+// End is the position up to which the segments of the path go: From if there is
+// none. The WAL in the last may end before.
+func (p Path) End() pg.LSN {
+	if len(p.Steps) == 0 {
+		return p.From
+	}
+	return p.Steps[len(p.Steps)-1].End
+}
+
+// Path follows a history through the archive, from the segment that holds from.
+//
+// A segment in which a timeline begins was copied from its parent up to the fork,
+// so it is looked for on the child first, as PostgreSQL does (XLogFileReadAnyTLI,
+// xlogrecovery.c). The parent's serves up to the fork.
+func (a Archive) Path(h pg.History, from pg.LSN) Path {
+	p := Path{History: h, From: from}
+	for n := pg.SegmentAt(h.Timeline, from, a.SegmentSize).Number; ; n++ {
+		step, ok := a.step(h, n)
+		if !ok {
+			p.Missing = pg.Segment{Timeline: h.At(pg.Segment{Number: n}.End(a.SegmentSize) - 1), Number: n}
+			p.Hole = a.laterThan(h, n)
+			return p
+		}
+		p.Steps = append(p.Steps, step)
+		if step.End < step.Segment.End(a.SegmentSize) {
+			p.Missing = pg.Segment{Timeline: h.At(step.End), Number: n}
+			p.Hole = a.laterThan(h, n)
+			return p
+		}
+	}
+}
+
+// step finds segment n on the way to h.Timeline.
+func (a Archive) step(h pg.History, n uint64) (Step, bool) {
+	seg := pg.Segment{Number: n}
+	start, end := seg.Start(a.SegmentSize), seg.End(a.SegmentSize)
+	lines := []pg.Timeline{h.At(end - 1)}
+	for i := len(h.Forks) - 1; i >= 0; i-- {
+		if f := h.Forks[i]; f.At > start && f.At < end {
+			lines = append(lines, f.Timeline)
+		}
+	}
+	for _, tli := range lines {
+		until := end
+		if at, left := h.ForkAfter(tli); left && at < end {
+			until = at
+		}
+		line, _ := a.Find(tli)
+		seg.Timeline = tli
+		if _, ok := slices.BinarySearch(line.Segments, n); ok {
+			return Step{seg, false, until}, true
+		}
+		if _, ok := slices.BinarySearch(line.Partials, n); ok {
+			// Nobody says how far it goes but the fork that cut it off.
+			if at, left := a.ForkOf(tli); left && at > start && at < end {
+				return Step{seg, true, min(until, at)}, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// laterThan says whether the archive has WAL of this history after segment n.
+func (a Archive) laterThan(h pg.History, n uint64) bool {
+	for _, l := range a.Lines {
+		at, left := h.ForkAfter(l.Timeline)
+		if l.Timeline != h.Timeline && !left {
+			continue
+		}
+		for _, s := range l.Segments {
+			if s > n && (!left || pg.Segment{Number: s}.Start(a.SegmentSize) < at) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Range is a stretch of one timeline, found or lost.
+type Range struct {
+	From, To pg.LSN
+	Lost     bool
+}
+
+// Ranges gives the stretches of a line: what is there, and the holes between. A
+// hole at or after the point where the timeline was left is none: a server that
+// came back after a failover may have archived on.
+func (a Archive) Ranges(l Line) []Range {
+	fork, left := a.ForkOf(l.Timeline)
+	var out []Range
+	for _, n := range l.Segments {
+		s := pg.Segment{Timeline: l.Timeline, Number: n}
+		r := Range{From: s.Start(a.SegmentSize), To: s.End(a.SegmentSize)}
+		if k := len(out); k > 0 && out[k-1].To == r.From {
+			out[k-1].To = r.To
+			continue
+		} else if k > 0 && !(left && out[k-1].To >= fork) {
+			out = append(out, Range{From: out[k-1].To, To: r.From, Lost: true})
+		}
+		out = append(out, r)
+	}
+	return out
+}

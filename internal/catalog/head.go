@@ -1,0 +1,216 @@
+package catalog
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// Kind is full or incremental.
+type Kind string
+
+// The kinds of backup.
+const (
+	Full        Kind = "full"
+	Incremental Kind = "incremental"
+)
+
+// Head is a backup. Its object is written last: with it the backup exists, and
+// everything it names is durable.
+type Head struct {
+	FormatVersion int         `json:"format_version"`
+	ID            string      `json:"id"`
+	Kind          Kind        `json:"kind"`
+	Cluster       string      `json:"cluster"`
+	SystemID      pg.SystemID `json:"system_id"`
+	Incarnation   Incarnation `json:"incarnation"`
+	ParentID      string      `json:"parent_id,omitempty"`
+	Program       string      `json:"salvor_version"`
+
+	StartedAt time.Time   `json:"started_at"` // by the server's clock
+	StoppedAt time.Time   `json:"stopped_at"` // by the server's clock, when pg_backup_stop was called
+	StartLSN  pg.LSN      `json:"start_lsn"`  // redo of the backup's checkpoint
+	StopLSN   pg.LSN      `json:"stop_lsn"`   // consistency is reached here
+	Timeline  pg.Timeline `json:"timeline"`
+	Seconds   float64     `json:"duration_seconds"`
+
+	Version        pg.Version   `json:"server_version"`
+	CatalogVersion uint32       `json:"catalog_version"`
+	Sizes          pg.Sizes     `json:"sizes"`
+	Checksums      bool         `json:"data_checksums"`
+	Label          string       `json:"backup_label"`
+	TablespaceMap  string       `json:"tablespace_map,omitempty"`
+	Tablespaces    []Tablespace `json:"tablespaces,omitempty"`
+	WALIncluded    bool         `json:"wal_included"` // pg_wal in the file table has it from start to stop
+	Owner          Owner        `json:"owner"`
+	Needs          Needs        `json:"needs"`
+	Slots          []Slot       `json:"replication_slots,omitempty"`
+	Collations     []Collation  `json:"collations,omitempty"`
+
+	Size        uint64 `json:"size_bytes"`   // what a restore writes
+	Read        uint64 `json:"read_bytes"`   // read from the data directory
+	Stored      uint64 `json:"stored_bytes"` // added to the repository, WAL apart
+	PagesRead   uint64 `json:"pages_read"`
+	PagesStored uint64 `json:"pages_stored"`
+	FileCount   uint64 `json:"file_count"`
+
+	FilesHeader Hash              `json:"files_header"` // of the file table's object
+	PacksHeader Hash              `json:"packs_header"` // of the pack list's object
+	Damaged     []BadPage         `json:"damaged_pages,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Tablespace is one that the cluster had, with its place on the source.
+type Tablespace struct {
+	OID      pg.OID `json:"oid"`
+	Name     string `json:"name"`
+	Location string `json:"location"`
+}
+
+// Owner is who owned the data directory on the source.
+type Owner struct {
+	User  string `json:"user"`
+	Group string `json:"group"`
+}
+
+// Needs are settings of the source that a server needs at least to replay its
+// WAL as a hot standby, and libraries that it preloaded.
+type Needs struct {
+	MaxConnections   int    `json:"max_connections"`
+	MaxWorkers       int    `json:"max_worker_processes"`
+	MaxWALSenders    int    `json:"max_wal_senders"`
+	MaxPreparedXacts int    `json:"max_prepared_transactions"`
+	MaxLocksPerXact  int    `json:"max_locks_per_transaction"`
+	PreloadLibraries string `json:"shared_preload_libraries,omitempty"`
+	ConfigFile       string `json:"config_file,omitempty"` // where it lies outside the data directory
+	HBAFile          string `json:"hba_file,omitempty"`
+	IdentFile        string `json:"ident_file,omitempty"`
+}
+
+// Slot is a replication slot of the source. Backups do not hold slots: they are
+// listed so that they can be made anew.
+type Slot struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`
+	Plugin   string `json:"plugin,omitempty"`
+	Database string `json:"database,omitempty"`
+}
+
+// Collation is a collation provider's version as a database recorded it. Another
+// version on the host of a restore may sort differently and break indexes.
+type Collation struct {
+	Database string `json:"database"`
+	Provider string `json:"provider"`
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+}
+
+// BadPage is a page that did not check when it was read.
+type BadPage struct {
+	Path  string `json:"path"`
+	Block uint64 `json:"block"` // in the file
+	Why   string `json:"why"`
+}
+
+// Hash is a BLAKE3-256.
+type Hash [32]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%x", h[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(b []byte) error {
+	v, err := hex.DecodeString(string(b))
+	if err != nil || len(v) != len(h) {
+		return fmt.Errorf("%q is not a hash of 64 hexadecimal digits", b)
+	}
+	copy(h[:], v)
+	return nil
+}
+
+// Place is the place of the backup.
+func (h Head) Place() Place { return Place{h.Cluster, h.SystemID, h.Incarnation} }
+
+// NewBackupID makes an identifier that sorts by time: 20261124T065100Z-1f3a5c. The
+// random end keeps backups of one second apart.
+func NewBackupID(now time.Time) string {
+	return now.UTC().Format("20060102T150405Z") + "-" + repo.NewID().String()[:6]
+}
+
+var backupIDForm = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)
+
+// ValidBackupID says whether s has the form of a backup's identifier.
+func ValidBackupID(s string) bool { return backupIDForm.MatchString(s) }
+
+// ErrNoBackup says that there is no such backup.
+var ErrNoBackup = errors.New("no such backup")
+
+// WriteHead completes a backup.
+func WriteHead(ctx context.Context, objects *seal.Objects, h Head) error {
+	h.FormatVersion = repo.FormatVersion
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return objects.Put(ctx, h.Place().backupName(h.ID, "head"), seal.Head, data)
+}
+
+// ReadHead reads one backup's head. It fails with ErrNoBackup if there is none.
+func ReadHead(ctx context.Context, objects *seal.Objects, p Place, id string) (Head, error) {
+	name := p.backupName(id, "head")
+	data, err := objects.Get(ctx, name, seal.Head)
+	if errors.Is(err, store.ErrNotFound) {
+		return Head{}, fmt.Errorf("%s: %w", id, ErrNoBackup)
+	}
+	if err != nil {
+		return Head{}, err
+	}
+	var h Head
+	if err := json.Unmarshal(data, &h); err != nil {
+		return Head{}, repo.Damaged(name, "%v", err)
+	}
+	if h.FormatVersion != repo.FormatVersion {
+		return Head{}, fmt.Errorf("%s has format version %d, this release reads %d: %w",
+			name, h.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
+	}
+	if h.ID != id || h.Place() != p {
+		return Head{}, repo.Damaged(name, "it is the head of backup %s of %s", h.ID, h.Place())
+	}
+	return h, h.Sizes.Validate()
+}
+
+// Backups reads the heads of a place, oldest first.
+func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error) {
+	prefix := p.Prefix() + "backups/"
+	var heads []Head
+	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+		}
+		id := strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/")
+		if !ValidBackupID(id) {
+			continue
+		}
+		h, err := ReadHead(ctx, objects, p, id)
+		if errors.Is(err, ErrNoBackup) {
+			continue // under way, or being deleted
+		}
+		if err != nil {
+			return nil, err
+		}
+		heads = append(heads, h)
+	}
+	sort.SliceStable(heads, func(i, j int) bool { return heads[i].StoppedAt.Before(heads[j].StoppedAt) })
+	return heads, nil
+}

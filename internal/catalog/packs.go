@@ -1,0 +1,79 @@
+package catalog
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+const packEntry = 16 + 8 + 32 + 4
+
+// WritePacks writes the list of packs that a backup names: for each its identity,
+// size (8 bytes, little-endian), header digest and number of chunks (4 bytes).
+func WritePacks(ctx context.Context, objects *seal.Objects, p Place, id string, packs []pack.Info) (Hash, uint64, error) {
+	b := make([]byte, 0, len(packs)*packEntry)
+	for _, i := range packs {
+		b = append(b, i.ID[:]...)
+		b = binary.LittleEndian.AppendUint64(b, i.Size)
+		b = append(b, i.Header[:]...)
+		b = binary.LittleEndian.AppendUint32(b, i.Chunks)
+	}
+	w, err := objects.Create(ctx, repo.NewID(), p.backupName(id, "packs"), seal.Packs)
+	if err != nil {
+		return Hash{}, 0, err
+	}
+	if err := w.Commit(chunk.None, b, len(b)); err != nil {
+		return Hash{}, 0, err
+	}
+	return w.HeaderDigest(), w.Size(), nil
+}
+
+// ReadPacks reads the list of packs that the backup names.
+func ReadPacks(ctx context.Context, objects *seal.Objects, h Head) ([]pack.Info, error) {
+	name := h.Place().backupName(h.ID, "packs")
+	s, err := objects.Stream(ctx, name, seal.Packs)
+	if err != nil {
+		return nil, missingPart(name, err)
+	}
+	defer s.Close()
+	if s.HeaderDigest() != h.PacksHeader {
+		return nil, repo.Damaged(name, "it is another list of packs than the one the backup wrote")
+	}
+	f, err := s.Next()
+	if err != nil {
+		return nil, err
+	}
+	if !f.Last || f.Codec != chunk.None {
+		return nil, repo.Damaged(name, "it is not one plain frame")
+	}
+	return parsePacks(name, f.Payload)
+}
+
+func parsePacks(name string, b []byte) ([]pack.Info, error) {
+	if len(b)%packEntry != 0 {
+		return nil, repo.Damaged(name, "its length makes no sense")
+	}
+	packs := make([]pack.Info, 0, len(b)/packEntry)
+	for ; len(b) > 0; b = b[packEntry:] {
+		packs = append(packs, pack.Info{
+			ID: repo.ID(b[:16]), Size: binary.LittleEndian.Uint64(b[16:]),
+			Header: [32]byte(b[24:56]), Chunks: binary.LittleEndian.Uint32(b[56:]),
+		})
+	}
+	return packs, nil
+}
+
+// missingPart turns the absence of a part that a head promises into damage.
+func missingPart(name string, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return repo.Damaged(name, "it is missing")
+	}
+	return fmt.Errorf("reading %s: %w", name, err)
+}

@@ -1,0 +1,159 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+const clustersPrefix = "clusters/"
+
+// Incarnation tells lives of one system identifier apart: 16 hexadecimal digits.
+type Incarnation string
+
+// NewIncarnation draws one.
+func NewIncarnation() Incarnation { return Incarnation(repo.NewID().String()[:16]) }
+
+var incarnationForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// ParseIncarnation reads 16 lower-case hexadecimal digits.
+func ParseIncarnation(s string) (Incarnation, error) {
+	if !incarnationForm.MatchString(s) {
+		return "", fmt.Errorf("%q is not an incarnation: want 16 lower-case hexadecimal digits", s)
+	}
+	return Incarnation(s), nil
+}
+
+// Place names where one life of a cluster is kept in a repository.
+type Place struct {
+	Cluster     string
+	SystemID    pg.SystemID
+	Incarnation Incarnation
+}
+
+// Prefix is what the names of all the place's objects begin with.
+func (p Place) Prefix() string {
+	return fmt.Sprintf("%s%s/%s-%s/", clustersPrefix, p.Cluster, p.SystemID, p.Incarnation)
+}
+
+// String gives system identifier and incarnation.
+func (p Place) String() string { return fmt.Sprintf("%s-%s", p.SystemID, p.Incarnation) }
+
+// Names of objects.
+func (p Place) originName() string                { return p.Prefix() + "origin" }
+func (p Place) backupName(id, part string) string { return p.Prefix() + "backups/" + id + "/" + part }
+
+// RunningName is the object that marks a backup under way.
+func (p Place) RunningName(id string) string { return p.Prefix() + "running/" + id }
+
+// PackName is the object of a pack.
+func (p Place) PackName(id repo.ID) string { return p.Prefix() + "packs/" + id.String() }
+
+// PacksPrefix is what the names of all packs begin with.
+func (p Place) PacksPrefix() string { return p.Prefix() + "packs/" }
+
+// WALName is the object of a WAL file: a segment, history or backup history
+// file with PostgreSQL's name.
+func (p Place) WALName(tli pg.Timeline, file string) string {
+	return p.walPrefix() + tli.Hex() + "/" + file
+}
+
+func (p Place) walPrefix() string { return p.Prefix() + "wal/" }
+
+// BackupLock is what a running backup of the place holds.
+func (p Place) BackupLock() string { return "backup-" + p.Cluster + "-" + p.String() }
+
+// Origin is what a place remembers of how it came to be.
+type Origin struct {
+	FormatVersion int         `json:"format_version"`
+	Cluster       string      `json:"cluster"`
+	SystemID      pg.SystemID `json:"system_id"`
+	Incarnation   Incarnation `json:"incarnation"`
+	CreatedAt     time.Time   `json:"created_at"`
+	Version       pg.Version  `json:"server_version"`
+	Sizes         pg.Sizes    `json:"sizes"`
+	// Parent is the incarnation that a takeover continues, and its backup.
+	Parent   Incarnation `json:"parent_incarnation,omitempty"`
+	BackupID string      `json:"backup_id,omitempty"`
+}
+
+// Place is the place of the origin.
+func (o Origin) Place() Place { return Place{o.Cluster, o.SystemID, o.Incarnation} }
+
+// ErrNoPlace says that the repository does not know the incarnation.
+var ErrNoPlace = errors.New("the repository has no place for this incarnation of the cluster")
+
+// WriteOrigin makes the place. It fails with store.ErrExists if there is one.
+func WriteOrigin(ctx context.Context, objects *seal.Objects, o Origin) error {
+	o.FormatVersion = repo.FormatVersion
+	data, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	return objects.Put(ctx, o.Place().originName(), seal.Origin, data)
+}
+
+// ReadOrigin reads what is known of a place. It fails with ErrNoPlace if the
+// place does not exist.
+func ReadOrigin(ctx context.Context, objects *seal.Objects, p Place) (Origin, error) {
+	data, err := objects.Get(ctx, p.originName(), seal.Origin)
+	if errors.Is(err, store.ErrNotFound) {
+		return Origin{}, fmt.Errorf("%s in %s: %w", p, objects.Store(), ErrNoPlace)
+	}
+	if err != nil {
+		return Origin{}, err
+	}
+	var o Origin
+	if err := json.Unmarshal(data, &o); err != nil {
+		return Origin{}, repo.Damaged(p.originName(), "%v", err)
+	}
+	if o.Place() != p {
+		return Origin{}, repo.Damaged(p.originName(), "it describes another place, %s", o.Place())
+	}
+	return o, o.Sizes.Validate()
+}
+
+// Places lists the places of a cluster, oldest first.
+func Places(ctx context.Context, objects *seal.Objects, cluster string) ([]Origin, error) {
+	prefix := clustersPrefix + cluster + "/"
+	var origins []Origin
+	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+		}
+		p, err := parsePlace(cluster, strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/"))
+		if err != nil {
+			continue // not ours
+		}
+		origin, err := ReadOrigin(ctx, objects, p)
+		if errors.Is(err, ErrNoPlace) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		origins = append(origins, origin)
+	}
+	sort.SliceStable(origins, func(i, j int) bool { return origins[i].CreatedAt.Before(origins[j].CreatedAt) })
+	return origins, nil
+}
+
+func parsePlace(cluster, s string) (Place, error) {
+	id, inc, _ := strings.Cut(s, "-")
+	systemID, err := pg.ParseSystemID(id)
+	if err != nil {
+		return Place{}, err
+	}
+	incarnation, err := ParseIncarnation(inc)
+	return Place{cluster, systemID, incarnation}, err
+}
