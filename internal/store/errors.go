@@ -26,6 +26,8 @@ var (
 	ErrPermission = errors.New("permission denied by the store")
 	// ErrRange: an offset that is negative or lies beyond the object's end.
 	ErrRange = errors.New("range is outside of the object")
+	// ErrEnded: Write or Commit on a Writer that Commit or Abort has ended.
+	ErrEnded = errors.New("writer has ended already")
 	// ErrTooLarge: Get met an object that is larger than its caller allows.
 	ErrTooLarge = errors.New("object is larger than allowed")
 )

@@ -1,0 +1,78 @@
+package open
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/salvor-dr/salvor/internal/store"
+	"github.com/salvor-dr/salvor/internal/store/file"
+)
+
+// ErrURL: the text is not the URL of a store that can be opened here.
+var ErrURL = errors.New("invalid store URL")
+
+// supported is what an error tells who has mistyped.
+const supported = "supported: file:///absolute/path"
+
+// Options of Open.
+type Options struct {
+	// Create makes the place (the directory) where it is missing; else that is
+	// store.ErrNotFound.
+	Create bool
+}
+
+// Open opens the store at a URL. The error is ErrURL for a URL that cannot be
+// one; no error shows a password that is in it.
+func Open(ctx context.Context, rawURL string, o Options) (store.Store, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	scheme, rest, ok := strings.Cut(rawURL, ":")
+	if !ok {
+		return nil, refuse(rawURL, "it has no scheme")
+	}
+	switch strings.ToLower(scheme) {
+	case "file":
+		path, err := filePath(rawURL, rest)
+		if err != nil {
+			return nil, err
+		}
+		s, err := file.Open(path, file.Options{Create: o.Create})
+		if err != nil {
+			return nil, err // not s: an interface with a nil pointer in it is not nil
+		}
+		return s, nil
+	}
+	return nil, refuse(scheme+":", "the scheme is unknown")
+}
+
+// filePath is the path of file:///path (RFC 8089), percent-decoded.
+func filePath(rawURL, rest string) (string, error) {
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil:
+		var perr *url.Error
+		if errors.As(err, &perr) {
+			err = perr.Err // without the URL, which may hold anything
+		}
+		return "", refuse("file:", err.Error())
+	case !strings.HasPrefix(rest, "//"), u.Opaque != "":
+		return "", refuse("file:"+rest, "the path must follow file://")
+	case u.User != nil:
+		return "", refuse("file:", "a file has no user")
+	case u.Host != "" && u.Host != "localhost":
+		return "", refuse("file:"+rest, fmt.Sprintf("%q would be a host: a path must be absolute, with three slashes after file:", u.Host))
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(rawURL, "#"):
+		return "", refuse("file:"+rest, "a file takes no parameters (write ? as %3F and # as %23)")
+	case u.Path == "" || strings.ContainsRune(u.Path, 0):
+		return "", refuse("file:"+rest, "it has no usable path")
+	}
+	return u.Path, nil
+}
+
+func refuse(shown, why string) error {
+	return fmt.Errorf("opening the store %.200q: %w: %s (%s)", shown, ErrURL, why, supported)
+}
