@@ -443,7 +443,7 @@ func TestWalkEndsWithTheErrorOfItsFunction(t *testing.T) {
 			}
 			return nil
 		})
-		if err != stop || n != i+1 {
+		if !errors.Is(err, stop) || n != i+1 {
 			t.Errorf("stopped at %s: %v after %d entries", all[i], err, n)
 		}
 	}
