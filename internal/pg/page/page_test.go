@@ -64,16 +64,15 @@ func TestPagesOfRealClustersAreGood(t *testing.T) {
 	}
 }
 
-// Every bit of a page is covered, those of pd_checksum by the comparison. The
+// Every byte of a page is covered, those of pd_checksum by the comparison. The
 // stored sum has 16 bits (modulo 65535), so one flip in 65535 keeps it by
-// chance: about one in the 65536 bits of a page. Far more would mean that
-// bytes are left out.
+// chance; a byte that is left out would be missed each time.
 func TestChecksumFindsFlippedBits(t *testing.T) {
 	pages := realPages(t)
-	for _, p := range []realPage{pages[0], pages[3], pages[len(pages)-1]} {
+	for start, p := range []realPage{pages[0], pages[3], pages[len(pages)-1]} {
 		page := bytes.Clone(p.data)
 		missed := 0
-		for bit := range len(page) * 8 {
+		for bit := start; bit < len(page)*8; bit += 5 { // one or two bits of each byte
 			page[bit/8] ^= 1 << (bit % 8)
 			if Check(page, p.block, true).Good() {
 				missed++
@@ -83,7 +82,7 @@ func TestChecksumFindsFlippedBits(t *testing.T) {
 			}
 			page[bit/8] ^= 1 << (bit % 8)
 		}
-		if missed > 6 {
+		if missed > 3 {
 			t.Errorf("%s: %d flipped bits went unnoticed", p.name, missed)
 		}
 	}
@@ -147,14 +146,14 @@ func TestChecksumOfWhatIsNoPage(t *testing.T) {
 // A zero page is a page of zeros, not one whose header is zero: wherever one
 // bit is left, the page is broken.
 func TestZeroPageHasOnlyZeros(t *testing.T) {
-	for _, size := range []int{1 << 10, 8 << 10, 32 << 10} {
+	for size, step := range map[int]int{1 << 10: 1, 8 << 10: 3, 32 << 10: 61} {
 		page := make([]byte, size)
 		for _, checksums := range []bool{false, true} {
 			if v := Check(page, 7, checksums); v != Zero {
 				t.Errorf("zeros of %d bytes: %v", size, v)
 			}
 		}
-		for i := range page {
+		for i := size - 1; i >= 0; i -= step {
 			page[i] = 0x10
 			if IsZero(page) {
 				t.Fatalf("IsZero with byte %d of %d set", i, size)
