@@ -235,3 +235,35 @@ func (a Archive) Ranges(l Line) []Range {
 	}
 	return out
 }
+
+// After gives a segment that comes after seg in a history that seg is part of, and
+// false if the archive has none: then seg, if it is absent, is the archive's end.
+func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
+	fork, left := a.ForkOf(seg.Timeline)
+	if left && fork <= seg.Start(a.SegmentSize) {
+		left = false // seg lies past the fork itself: all of its timeline counts
+	}
+	own, _ := a.Find(seg.Timeline)
+	for _, n := range own.Segments {
+		later := pg.Segment{Timeline: seg.Timeline, Number: n}
+		if n > seg.Number && (!left || later.Start(a.SegmentSize) < fork) {
+			return later, true
+		}
+	}
+	for _, l := range a.Lines {
+		if l.History == nil {
+			continue
+		}
+		// A timeline that left within seg has a copy of it.
+		at, is := l.History.ForkAfter(seg.Timeline)
+		if !is || at < seg.End(a.SegmentSize) {
+			continue
+		}
+		for _, n := range l.Segments {
+			if n > seg.Number {
+				return pg.Segment{Timeline: l.Timeline, Number: n}, true
+			}
+		}
+	}
+	return pg.Segment{}, false
+}

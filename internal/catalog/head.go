@@ -214,3 +214,13 @@ func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error
 	sort.SliceStable(heads, func(i, j int) bool { return heads[i].StoppedAt.Before(heads[j].StoppedAt) })
 	return heads, nil
 }
+
+// HeadExists says whether the backup is complete.
+func HeadExists(ctx context.Context, objects *seal.Objects, p Place, id string) (bool, error) {
+	return objects.Exists(ctx, p.backupName(id, "head"))
+}
+
+// PartNames lists the objects of a backup beside its head and its packs.
+func PartNames(p Place, id string) []string {
+	return []string{p.backupName(id, "files"), p.backupName(id, "packs")}
+}

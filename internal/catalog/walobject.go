@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
+
+	"github.com/zeebo/blake3"
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/walrec"
@@ -84,3 +87,74 @@ func (s Step) Name(a Archive) string {
 	}
 	return a.Place.WALName(s.Segment.Timeline, file)
 }
+
+// WAL reads a stored segment, from its beginning. After its last byte Read checks
+// size and digest, and gives io.EOF only if both are right.
+type WAL struct {
+	stream *seal.Stream
+	hash   *blake3.Hasher
+	dec    chunk.Decoder
+	buf    []byte // plain bytes that were not read yet
+	plain  []byte
+	size   int64
+	footer *WALFooter
+}
+
+// OpenWAL opens a stored segment. It fails with store.ErrNotFound if it is not
+// there, and must be closed.
+func OpenWAL(ctx context.Context, objects *seal.Objects, name string) (*WAL, error) {
+	s, err := objects.Stream(ctx, name, seal.WALSegment)
+	if err != nil {
+		return nil, err
+	}
+	return &WAL{stream: s, hash: blake3.New()}, nil
+}
+
+// Read implements io.Reader.
+func (w *WAL) Read(p []byte) (int, error) {
+	for len(w.buf) == 0 {
+		if w.footer != nil {
+			return 0, io.EOF
+		}
+		if err := w.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, w.buf)
+	w.buf = w.buf[n:]
+	return n, nil
+}
+
+func (w *WAL) next() error {
+	f, err := w.stream.Next()
+	if err != nil {
+		return err
+	}
+	if f.Last {
+		return w.finish(f.Payload)
+	}
+	if w.plain, err = w.dec.Decode(f.Codec, f.Payload, w.plain, int(f.Ref.Plain)); err != nil {
+		return repo.Damaged(w.stream.Name(), "%v", err)
+	}
+	w.hash.Write(w.plain)
+	w.size += int64(len(w.plain))
+	w.buf = w.plain
+	return nil
+}
+
+func (w *WAL) finish(payload []byte) error {
+	f, err := ParseWALFooter(payload)
+	if err != nil {
+		return repo.Damaged(w.stream.Name(), "%v", err)
+	}
+	var sum Hash
+	w.hash.Digest().Read(sum[:])
+	if f.Size != w.size || f.Digest != sum {
+		return repo.Damaged(w.stream.Name(), "its content has not the size and digest its footer says")
+	}
+	w.footer = &f
+	return nil
+}
+
+// Close ends the reading.
+func (w *WAL) Close() error { return w.stream.Close() }

@@ -1,0 +1,204 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+)
+
+// run is one backup on its way.
+type run struct {
+	Options
+	source source
+	place  catalog.Place
+	id     string
+	head   catalog.Head
+	packs  packs
+}
+
+// Run makes a full backup and returns its head. When it returns without error the
+// backup is restorable: everything it needs is durable in the repository.
+//
+// It fails with *Refusal before anything is changed, with *lock.Held if another
+// backup of the cluster runs, with *ArchiveTimeout, or with what failed; then nothing of the
+// backup is visible.
+func Run(ctx context.Context, o Options) (catalog.Head, error) {
+	if err := o.validate(); err != nil {
+		return catalog.Head{}, err
+	}
+	src, err := look(ctx, &o)
+	if err != nil {
+		return catalog.Head{}, err
+	}
+	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now())}
+	lease, held, err := o.Locks.Acquire(ctx, r.place.BackupLock(), func(h lock.Holder) {
+		o.Events.Warn(fmt.Sprintf("another backup, of process %d on %s, shows no life: watching it for %s", h.PID, h.Host, lock.TTL))
+	})
+	if err != nil {
+		return catalog.Head{}, err
+	}
+	defer lease.Release(context.WithoutCancel(ctx))
+	if err := r.mark(held); err != nil {
+		return catalog.Head{}, err
+	}
+	err = r.all(held, lease)
+	if err != nil {
+		r.clean(context.WithoutCancel(ctx))
+		return catalog.Head{}, err
+	}
+	r.unmark(context.WithoutCancel(ctx))
+	return r.head, nil
+}
+
+// all does steps 3 to 7.
+func (r *run) all(ctx context.Context, lease *lock.Lease) error {
+	began := r.Clock.Now()
+	r.Events.Phase("checkpoint")
+	slot, err := r.holdWAL(ctx)
+	if err != nil {
+		return err
+	}
+	defer slot.drop()
+	b, err := r.Conn.StartBackup(ctx, "salvor "+r.id, !r.Spread)
+	if err != nil {
+		return fmt.Errorf("starting the backup: %w", err)
+	}
+	defer b.Abort()
+	r.begin(b)
+
+	r.Events.Phase("copy")
+	copied, err := r.copy(ctx, b)
+	if err != nil {
+		return err
+	}
+	stop, err := b.Stop(ctx, false)
+	if err != nil {
+		return fmt.Errorf("stopping the backup: %w", err)
+	}
+	r.end(stop)
+
+	r.Events.Phase("wal")
+	if err := r.secureWAL(ctx, copied, slot); err != nil {
+		return err
+	}
+	r.Events.Phase("finish")
+	if err := r.packs.close(); err != nil {
+		return err
+	}
+	if err := r.lists(ctx, copied); err != nil {
+		return err
+	}
+	if err := lease.Check(ctx); err != nil {
+		return err
+	}
+	r.head.Seconds = r.Clock.Now().Sub(began).Seconds()
+	return catalog.WriteHead(ctx, r.Objects, r.head)
+}
+
+// begin notes what is known once the server is in backup mode.
+func (r *run) begin(b *conn.Backup) {
+	s := r.source
+	r.head = catalog.Head{
+		ID: r.id, Kind: catalog.Full, Program: r.Program,
+		Cluster: r.place.Cluster, SystemID: r.place.SystemID, Incarnation: r.place.Incarnation,
+		StartedAt: b.StartedAt, StartLSN: b.StartLSN, Timeline: b.Timeline,
+		Version: s.server.Version, CatalogVersion: s.control.CatalogVersion, Sizes: s.control.Sizes,
+		Checksums: s.control.DataChecksumVersion != 0, WALIncluded: r.WithWAL,
+		Owner: s.owner, Needs: s.needs, Slots: s.slots, Collations: s.collations, Tablespaces: s.tablespaces,
+		Annotations: r.Annotations,
+	}
+}
+
+func (r *run) end(s conn.StopResult) {
+	r.head.StopLSN, r.head.StoppedAt = s.StopLSN, s.StopTime
+	r.head.Label, r.head.TablespaceMap = string(s.Label), string(s.TablespaceMap)
+}
+
+// lists writes what the head names.
+func (r *run) lists(ctx context.Context, c *copied) error {
+	table, err := catalog.CreateFiles(ctx, r.Objects, r.place, r.id)
+	if err != nil {
+		return err
+	}
+	defer table.Abort()
+	for _, f := range c.table() {
+		if err := table.Add(f); err != nil {
+			return err
+		}
+		r.head.Size += f.Size
+		if f.Kind == catalog.Regular {
+			r.head.FileCount++
+		}
+	}
+	var size uint64
+	if r.head.FilesHeader, size, err = table.Commit(); err != nil {
+		return err
+	}
+	r.head.Stored += size
+	if r.head.PacksHeader, size, err = catalog.WritePacks(ctx, r.Objects, r.place, r.id, r.packs.infos()); err != nil {
+		return err
+	}
+	r.head.Stored += size
+	for _, p := range r.packs.infos() {
+		r.head.Stored += p.Size
+	}
+	r.head.Read, r.head.PagesRead, r.head.PagesStored = c.read.Load(), c.pagesRead.Load(), c.pagesStored.Load()
+	r.head.Damaged = c.damaged()
+	return nil
+}
+
+// running is the content of the object that marks a backup under way.
+type running struct {
+	ID        string    `json:"id"`
+	StartedAt time.Time `json:"started_at"`
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+}
+
+func (r *run) mark(ctx context.Context) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("asking for the host's name: %w", err)
+	}
+	data, err := json.Marshal(running{r.id, r.Clock.Now().UTC(), host, os.Getpid()})
+	if err != nil {
+		return err
+	}
+	return r.Objects.Put(ctx, r.place.RunningName(r.id), seal.Running, data)
+}
+
+func (r *run) unmark(ctx context.Context) {
+	if err := r.Objects.Store().Delete(ctx, r.place.RunningName(r.id), ""); err != nil {
+		r.Events.Warn(fmt.Sprintf("removing the mark of the finished backup: %v", err))
+	}
+}
+
+// clean removes what a failed backup has stored: without a head nothing can name
+// it. What cannot be removed now is invisible, and costs only space.
+func (r *run) clean(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if exists, err := catalog.HeadExists(ctx, r.Objects, r.place, r.id); err != nil || exists {
+		return // its last write may have arrived after all
+	}
+	names := catalog.PartNames(r.place, r.id)
+	r.packs.abort()
+	for _, p := range r.packs.infos() {
+		names = append(names, r.place.PackName(p.ID))
+	}
+	var errs []error
+	for _, n := range append(names, r.place.RunningName(r.id)) {
+		errs = append(errs, r.Objects.Store().Delete(ctx, n, ""))
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.Events.Warn(fmt.Sprintf("removing what the failed backup left: %v", err))
+	}
+}

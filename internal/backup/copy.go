@@ -1,0 +1,205 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+)
+
+// pingEvery keeps the backup's session alive, and tells early that it is lost.
+const pingEvery = 10 * time.Second
+
+// copied is what a backup has read and stored.
+type copied struct {
+	dirs []catalog.File
+
+	mu    sync.Mutex
+	files []*file
+
+	total                        int64
+	read, pagesRead, pagesStored atomic.Uint64
+}
+
+// packs are the pack writers of the workers.
+type packs struct {
+	mu      sync.Mutex
+	writers []*pack.Writer
+}
+
+func (p *packs) add(w *pack.Writer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writers = append(p.writers, w)
+}
+
+// close completes all packs.
+func (p *packs) close() error {
+	var g errgroup.Group
+	for _, w := range p.writers {
+		g.Go(w.Close)
+	}
+	return g.Wait()
+}
+
+func (p *packs) abort() {
+	for _, w := range p.writers {
+		w.Abort() // what is left of it is invisible
+	}
+}
+
+// infos lists the packs that are durable.
+func (p *packs) infos() []pack.Info {
+	var all []pack.Info
+	for _, w := range p.writers {
+		all = append(all, w.Packs()...)
+	}
+	return all
+}
+
+// copy reads the data directory and stores its chunks.
+func (r *run) copy(ctx context.Context, b *conn.Backup) (*copied, error) {
+	dirs, files, tasks, total, err := r.plan()
+	if err != nil {
+		return nil, err
+	}
+	c := &copied{dirs: dirs, files: files, total: total}
+	// What runs beside ends with the copy, but its questions to the server don't:
+	// a question that is cut off takes the session with it, and so the backup.
+	session := ctx
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		if err := keepAlive(ctx, session, b); err != nil {
+			stop(err)
+		}
+	})
+	beside.Go(func() {
+		if err := r.proveArchiving(ctx, session); err != nil {
+			stop(err)
+		}
+	})
+	err = r.work(ctx, c, tasks)
+	if err == nil {
+		err = r.control(ctx, c)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the reason, not its echo
+	}
+	stop(nil)
+	beside.Wait()
+	return c, err
+}
+
+// keepAlive pings the backup's session until ctx ends.
+func keepAlive(ctx, session context.Context, b *conn.Backup) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := b.Ping(session); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// work hands the tasks to the workers.
+func (r *run) work(ctx context.Context, c *copied, tasks []task) error {
+	g, ctx := errgroup.WithContext(ctx)
+	queue := make(chan task)
+	g.Go(func() error {
+		defer close(queue)
+		for _, t := range tasks {
+			select {
+			case queue <- t:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	limit := newLimiter(r.RateLimit, r.Clock)
+	for range r.Workers {
+		w, err := r.worker(c, limit)
+		if err != nil {
+			return errors.Join(err, g.Wait())
+		}
+		g.Go(func() error {
+			for t := range queue {
+				if err := w.do(ctx, t); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (r *run) worker(c *copied, limit *limiter) (*worker, error) {
+	out, err := pack.NewWriter(r.Objects, r.place.PackName, r.Codec, pack.DefaultSize)
+	if err != nil {
+		return nil, err
+	}
+	r.packs.add(out)
+	return &worker{run: r, copied: c, limit: limit, packs: out, buf: make([]byte, chunk.MaxPlain)}, nil
+}
+
+// control stores pg_control, last of all, as it must not be older than any other
+// file (basebackup.c).
+func (r *run) control(ctx context.Context, c *copied) error {
+	w, err := r.worker(c, nil)
+	if err != nil {
+		return err
+	}
+	image, _, err := datadir.ReadControlImage(r.DataDir)
+	if err != nil {
+		return err
+	}
+	f := r.file(datadir.Entry{Path: datadir.ControlPath, Kind: datadir.KindFile, Size: int64(len(image)), Mode: 0o600, ModTime: r.Clock.Now()})
+	f.block = chunk.SliceSize
+	p := &f.parts[0]
+	if err := w.slice(ctx, f, p, 0, image); err != nil {
+		return err
+	}
+	p.got = int64(len(image))
+	c.read.Add(uint64(len(image)))
+	c.files = append(c.files, f)
+	return w.finish(ctx, f)
+}
+
+// table gives the file table's entries, in order.
+func (c *copied) table() []catalog.File {
+	out := slices.Clone(c.dirs)
+	for _, f := range c.files {
+		if !f.gone {
+			out = append(out, f.done)
+		}
+	}
+	slices.SortFunc(out, func(a, b catalog.File) int { return cmp.Compare(a.Path, b.Path) })
+	return out
+}
+
+func (c *copied) damaged() []catalog.BadPage {
+	var all []catalog.BadPage
+	for _, f := range c.files {
+		all = append(all, f.bad...)
+	}
+	return all
+}
