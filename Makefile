@@ -1,0 +1,58 @@
+# Salvor: `make help` says what there is.
+
+GO  ?= go
+PKG ?= ./...
+FUZZTIME ?= 20s
+TEST_TIMEOUT ?= 15m
+
+# A release has its tag as version; before the first one, Go derives a version
+# from the commit. git may be missing, or the sources an unpacked archive.
+VERSION := $(shell git describe --tags --dirty 2>/dev/null)
+VCS     := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+
+# The race detector needs a C compiler; where there is none, tests run without.
+RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-short race vet lint fmt fuzz bench setup clean
+
+help: ## This text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/salvor
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' -o bin/salvor ./cmd/salvor
+
+demo: setup build ## Back up, break and restore a database on this machine (options: ARGS=--keep)
+	bin/salvor demo $(ARGS)
+
+test: setup build vet lint ## Everything: vet, lint, all tests, then the short ones with the race detector
+	$(GO) test -count=1 -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
+	$(if $(RACE),$(MAKE) --no-print-directory race)
+
+test-short: ## Unit tests only: nothing to install, seconds
+	$(GO) test -short -timeout 5m $(PKG)
+
+race: ## Unit tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -short -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
+
+vet: ## go vet
+	$(GO) vet $(PKG)
+
+lint: ## The linters of .golangci.yml (the first run builds golangci-lint)
+	scripts/golangci-lint run $(PKG)
+
+fmt: ## Format the code as the linter wants it
+	scripts/golangci-lint fmt
+
+fuzz: ## Each fuzz target for FUZZTIME (20s)
+	scripts/fuzz $(FUZZTIME) $(PKG)
+
+bench: ## All benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+
+setup: ## Check for PostgreSQL and git; as root install what is missing
+	@scripts/setup
+
+clean: ## Remove what was built here
+	rm -rf bin dist
