@@ -1,0 +1,265 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/server"
+)
+
+// NoteName is the file that marks a directory as an unfinished restore.
+const NoteName = "salvor.restoring"
+
+// note is its content. Only what it names was written by us, and may be removed
+// when the restore is done again.
+type note struct {
+	BackupID    string    `json:"backup_id"`
+	Target      string    `json:"target"`
+	StartedAt   time.Time `json:"started_at"`
+	Tablespaces []string  `json:"tablespaces,omitempty"` // directories
+}
+
+func (n note) write(dir string, o owner) error {
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, NoteName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(o.give(path), syncDir(dir))
+}
+
+func (n note) remove(dir string) error {
+	if err := os.Remove(filepath.Join(dir, NoteName)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// readNote gives the note of a restore that was cut off, and false if there is none.
+func readNote(dir string) (note, bool, error) {
+	data, err := os.ReadFile(filepath.Join(dir, NoteName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return note{}, false, nil
+	}
+	if err != nil {
+		return note{}, false, err
+	}
+	var n note
+	if len(data) == 0 {
+		return n, true, nil // killed while it was written: nothing else is there yet
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return note{}, false, fmt.Errorf("reading %s: %w", NoteName, err)
+	}
+	return n, true, nil
+}
+
+// Unfinished says whether the directory holds a restore that was cut off.
+func Unfinished(dir string) bool {
+	_, is, err := readNote(dir)
+	return is || err != nil
+}
+
+// prepare makes the directory, and those of tablespaces, ready to be written to.
+func (r *run) prepare() error {
+	locations := r.locations()
+	old, unfinished, err := readNote(r.To)
+	if err != nil {
+		return err
+	}
+	if err := r.acceptable(r.To, unfinished); err != nil {
+		return err
+	}
+	for _, dir := range locations {
+		if err := r.acceptable(dir, unfinished && slices.Contains(old.Tablespaces, dir)); err != nil {
+			return err
+		}
+	}
+	if r.owner, err = ownerFor(r.To, r.head.Owner); err != nil {
+		return err
+	}
+	if unfinished {
+		r.Events.Warn(fmt.Sprintf("%s holds a restore of backup %s that was cut off at or after %s: starting over", r.To, old.BackupID, old.StartedAt.Format(time.RFC3339)))
+		for _, dir := range append([]string{r.To}, old.Tablespaces...) {
+			if err := clear(dir); err != nil {
+				return fmt.Errorf("clearing the unfinished restore in %s: %w", dir, err)
+			}
+		}
+	}
+	for _, dir := range append([]string{r.To}, locations...) {
+		if err := r.makeDir(dir); err != nil {
+			return err
+		}
+	}
+	r.note = note{BackupID: r.head.ID, Target: r.Target.String(), StartedAt: r.Clock.Now().UTC(), Tablespaces: locations}
+	return r.note.write(r.To, r.owner)
+}
+
+// locations are the directories that the backup's tablespaces go to.
+func (r *run) locations() []string {
+	var dirs []string
+	for _, t := range r.head.Tablespaces {
+		if dir := r.location(t); dir != "" {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+func (r *run) location(t catalog.Tablespace) string {
+	if dir, ok := r.Tablespaces[t.OID]; ok {
+		return filepath.Clean(dir)
+	}
+	if !filepath.IsAbs(t.Location) {
+		return "" // in place, in pg_tblspc itself
+	}
+	return t.Location
+}
+
+// acceptable refuses a directory that is in use or holds anything; ours says that
+// what it holds is an unfinished restore.
+func (r *run) acceptable(dir string, ours bool) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return refuse("", "%s is not a directory", dir)
+	}
+	status, err := server.Probe(dir)
+	if err == nil && status.Running {
+		return refuse("choose another directory, or stop it: pg_ctl stop -D "+dir, "a PostgreSQL server (process %d) runs in %s", status.PID, dir)
+	}
+	if ours {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	hint := "choose a new or empty directory, or move what is there away"
+	if dir != r.To {
+		hint = "choose another place for the tablespace: --tablespace-map OID=DIR"
+	}
+	return refuse(hint, "%s is not empty: it holds %s", dir, entries[0].Name())
+}
+
+// clear removes what is in a directory, but not the directory, which may be a
+// mount point, and the note last.
+func clear(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == NoteName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDir makes a directory with those above it, and gives what it made to the
+// owner.
+func (r *run) makeDir(dir string) error {
+	var made []string
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil || d == filepath.Dir(d) {
+			break
+		}
+		made = append(made, d)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range made {
+		if err := r.owner.give(d); err != nil {
+			return err
+		}
+		if err := syncDir(filepath.Dir(d)); err != nil {
+			return err
+		}
+	}
+	return r.owner.give(dir)
+}
+
+// owner is who the restored files belong to. As an ordinary user, that is who runs
+// the restore.
+type owner struct {
+	uid, gid int
+	change   bool
+}
+
+// ownerFor chooses the owner: root cannot run PostgreSQL, so files get the owner
+// of the directory if it exists and is not root's, else the user who owned the source.
+func ownerFor(dir string, source catalog.Owner) (owner, error) {
+	if os.Geteuid() != 0 {
+		return owner{}, nil
+	}
+	if info, err := os.Stat(dir); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+			return owner{int(st.Uid), int(st.Gid), true}, nil
+		}
+	}
+	u, err := user.Lookup(source.User)
+	if err != nil {
+		if u, err = user.LookupId(source.User); err != nil {
+			return owner{}, refuse("make the directory with the owner it should have: install -d -m 700 -o USER "+dir,
+				"the source belonged to user %s, who does not exist here", source.User)
+		}
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return owner{}, err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	return owner{uid, gid, true}, err
+}
+
+func (o owner) give(path string) error {
+	if !o.change {
+		return nil
+	}
+	return os.Lchown(path, o.uid, o.gid)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,24 @@
+// Package restore rebuilds a data directory from a backup, such that starting
+// PostgreSQL on it recovers to a target.
+//
+// The target was chosen and checked before (catalog.Life.Resolve): here it is
+// only written down as recovery settings. The steps:
+//
+//  1. the directory must be new or empty, or hold a restore that was cut off
+//  2. a note, salvor.restoring, says that what is there is no database yet
+//  3. directories and tablespace links, then files: several workers fetch ranges
+//     of packs, write each block once, leave zeros as holes, and compare each
+//     file's digest
+//  4. backup_label, recovery settings, and the incarnation
+//  5. everything is made durable, then pg_control gets its name, and last the note
+//     goes
+//
+// Until step 5 there is no pg_control, so nothing can take the directory for a
+// database; a restore that was killed is done again from the start by the same
+// command. The restored pg_control leads nowhere without its backup_label, since
+// a server that is started without it would be corrupt and not know.
+//
+// A copy is not the original: unless the restore is a takeover, it archives
+// nothing, waits for no standby, follows no primary, and is an incarnation of its
+// own, which no repository has a place for.
+package restore

@@ -1,0 +1,297 @@
+package restore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+)
+
+const (
+	// fetchSize is how much is fetched in one range at most, bytes as stored.
+	fetchSize = 2 << 20
+	// taskBlocks is how many bytes of one file a worker restores at a time.
+	taskBytes = 64 << 20
+)
+
+// target is a file that is being restored.
+type target struct {
+	catalog.File
+	path   string
+	out    *os.File
+	blocks chunk.Map
+	digest chan chunk.Digest // one from each task
+	left   atomic.Int32      // tasks that are not done
+}
+
+// piece is some runs of a file: one worker restores it.
+type piece struct {
+	target *target
+	runs   []chunk.Run
+}
+
+// files restores everything in the file table.
+func (r *run) files(ctx context.Context) error {
+	var small, large []catalog.File
+	err := catalog.ReadFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
+		if !filepath.IsLocal(f.Path) {
+			return repo.Damaged("the file table of "+r.head.ID, "it names %q", f.Path)
+		}
+		switch f.Kind {
+		case catalog.Dir:
+			return r.directory(f)
+		case catalog.TablespaceLink:
+			return r.link(f)
+		}
+		if f.Path == "PG_VERSION" && f.Mode&0o040 != 0 {
+			if err := os.Chmod(r.To, 0o750); err != nil { // the cluster allows its group to read
+				return err
+			}
+		}
+		r.res.Restored += f.Size
+		r.res.Files++
+		if len(f.MapRefs) > 0 || f.Size > chunk.MaxPlain {
+			large = append(large, f)
+		} else {
+			small = append(small, f)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(large, func(a, b catalog.File) int { return cmp.Compare(b.Size, a.Size) })
+	return r.pieces(ctx, small, large)
+}
+
+func (r *run) directory(f catalog.File) error {
+	path := filepath.Join(r.To, f.Path)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, os.FileMode(f.Mode)|0o700); err != nil {
+		return err
+	}
+	return r.owner.give(path)
+}
+
+// link makes a tablespace's link, to where its files go now.
+func (r *run) link(f catalog.File) error {
+	var oid uint32
+	if _, err := fmt.Sscanf(strings.TrimPrefix(f.Path, "pg_tblspc/"), "%d", &oid); err != nil {
+		return repo.Damaged("the file table of "+r.head.ID, "it names the tablespace %q", f.Path)
+	}
+	dir := r.location(catalog.Tablespace{OID: pg.OID(oid), Location: f.Location})
+	if !slices.Contains(r.note.Tablespaces, dir) {
+		return repo.Damaged("the file table of "+r.head.ID, "it names tablespace %d, which the head does not", oid)
+	}
+	path := filepath.Join(r.To, f.Path)
+	if err := os.Symlink(dir, path); err != nil {
+		return err
+	}
+	return r.owner.give(path)
+}
+
+// pieces feeds the workers: large files first, so that the end is not one worker
+// with a long one, then batches of small ones that lie together in a pack.
+func (r *run) pieces(ctx context.Context, small, large []catalog.File) error {
+	g, ctx := errgroup.WithContext(ctx)
+	queue := make(chan []piece)
+	send := func(p []piece) error {
+		select {
+		case queue <- p:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	g.Go(func() error {
+		defer close(queue)
+		var scratch pack.Scratch
+		for _, f := range large {
+			ps, err := r.divide(ctx, f, &scratch)
+			if err != nil {
+				return err
+			}
+			for _, p := range ps {
+				if err := send([]piece{p}); err != nil {
+					return err
+				}
+			}
+		}
+		return r.batches(small, send)
+	})
+	var written, fetched, done atomic.Uint64
+	for range r.Workers {
+		g.Go(func() error {
+			w := worker{run: r, written: &written, fetched: &fetched, done: &done}
+			for p := range queue {
+				if err := w.restore(ctx, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	r.res.Written, r.res.Fetched = written.Load(), r.res.Fetched+fetched.Load()
+	return err
+}
+
+// divide opens a large file and cuts its map into pieces.
+func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch) ([]piece, error) {
+	m := f.Map
+	for _, ref := range f.MapRefs {
+		err := r.packs.Read(ctx, []repo.Ref{ref}, s, func(_ int, plain []byte) error {
+			m = append(m, plain...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.res.Fetched += uint64(ref.Stored)
+	}
+	t, err := r.open(f, m)
+	if err != nil {
+		return nil, err
+	}
+	var ps []piece
+	for runs := t.blocks.Runs; len(runs) > 0; {
+		n, size := 0, uint64(0)
+		for n < len(runs) && (n == 0 || size < taskBytes) {
+			size += uint64(runs[n].Blocks) * uint64(f.Block)
+			n++
+		}
+		ps = append(ps, piece{t, runs[:n]})
+		runs = runs[n:]
+	}
+	t.expect(len(ps))
+	return ps, nil
+}
+
+// batches opens small files and groups those that one range can fetch.
+func (r *run) batches(small []catalog.File, send func([]piece) error) error {
+	type located struct {
+		file catalog.File
+		at   repo.Ref
+	}
+	files := make([]located, 0, len(small))
+	for _, f := range small {
+		l := located{file: f}
+		if m, err := r.parse(f, f.Map); err != nil {
+			return err
+		} else if i := slices.IndexFunc(m.Runs, func(r chunk.Run) bool { return !r.Zero }); i >= 0 {
+			l.at = m.Runs[i].Ref
+		}
+		files = append(files, l)
+	}
+	slices.SortStableFunc(files, func(a, b located) int {
+		return cmp.Or(bytes.Compare(a.at.Pack[:], b.at.Pack[:]), cmp.Compare(a.at.Offset, b.at.Offset))
+	})
+	const most = 64 // files held open by one batch
+	var batch []piece
+	var stored uint32
+	for _, l := range files {
+		t, err := r.open(l.file, l.file.Map)
+		if err != nil {
+			return err
+		}
+		t.expect(1)
+		batch, stored = append(batch, piece{t, t.blocks.Runs}), stored+l.at.Stored
+		if stored < fetchSize && len(batch) < most {
+			continue
+		}
+		if err := send(batch); err != nil {
+			return err
+		}
+		batch, stored = nil, 0
+	}
+	return send(batch)
+}
+
+func (r *run) parse(f catalog.File, encoded []byte) (chunk.Map, error) {
+	m := chunk.Map{Block: f.Block}
+	if f.Size > 0 {
+		var err error
+		if m, err = chunk.ParseMap(encoded); err != nil {
+			return m, repo.Damaged("the file table of "+r.head.ID, "%s: %v", f.Path, err)
+		}
+	}
+	if want := (f.Size + uint64(f.Block) - 1) / uint64(f.Block); m.Block != f.Block || m.Blocks() != want {
+		return m, repo.Damaged("the file table of "+r.head.ID, "the map of %s has %d blocks of %d bytes, the file %d of %d", f.Path, m.Blocks(), m.Block, want, f.Block)
+	}
+	return m, nil
+}
+
+// open makes the file, at its full length.
+func (r *run) open(f catalog.File, encoded []byte) (*target, error) {
+	m, err := r.parse(f, encoded)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{File: f, path: filepath.Join(r.To, f.Path), blocks: m}
+	if f.Path == datadir.ControlPath {
+		t.path = filepath.Join(r.To, hiddenControl)
+	}
+	if t.out, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return nil, err
+	}
+	return t, t.out.Truncate(int64(f.Size))
+}
+
+func (t *target) expect(tasks int) {
+	t.digest = make(chan chunk.Digest, tasks)
+	t.left.Store(int32(tasks))
+}
+
+// finish checks a file whose last piece has been written, and closes it.
+func (r *run) finish(t *target) error {
+	var sum chunk.Digest
+	for range cap(t.digest) {
+		sum.Add(<-t.digest)
+	}
+	if sum != t.Digest {
+		return repo.Damaged("the chunks of "+t.Path, "restored from backup %s it has the digest %s, and was stored with %s", r.head.ID, sum, t.Digest)
+	}
+	if t.Path == datadir.ControlPath {
+		if err := poison(t.out); err != nil {
+			return err
+		}
+	}
+	if err := t.out.Chmod(os.FileMode(t.Mode)); err != nil {
+		return err
+	}
+	if err := t.out.Close(); err != nil {
+		return err
+	}
+	return r.owner.give(t.path)
+}
+
+// poison makes a pg_control useless without the backup_label that belongs to it.
+func poison(f *os.File) error {
+	image := make([]byte, datadir.ControlFileSize)
+	n, err := f.ReadAt(image, 0)
+	if n == 0 {
+		return fmt.Errorf("reading the restored pg_control: %w", err)
+	}
+	poisoned, err := datadir.PoisonCheckpoint(image[:n])
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(poisoned, 0)
+	return err
+}

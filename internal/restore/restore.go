@@ -1,0 +1,83 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+)
+
+// Result is what a restore did.
+type Result struct {
+	Restored uint64 // what a full restore writes, bytes
+	Fetched  uint64 // from the store, as stored, bytes
+	Written  uint64 // to the directory, holes not counted, bytes
+	Files    uint64
+}
+
+// hiddenControl is pg_control's name until everything is durable.
+const hiddenControl = "global/pg_control.restoring"
+
+// run is one restore on its way.
+type run struct {
+	Options
+	head  catalog.Head
+	owner owner
+	note  note
+	packs *pack.Reader
+	res   Result
+}
+
+// Run restores a data directory. When it returns without error, the directory is
+// durable, and starting PostgreSQL on it recovers to the target.
+//
+// It fails with *Refusal, before a byte is written, if the directory is no place for
+// it; with repo.ErrDamaged, naming the object, if the repository does not give what
+// was stored.
+func Run(ctx context.Context, o Options) (Result, error) {
+	if err := o.validate(); err != nil {
+		return Result{}, err
+	}
+	r := &run{Options: o, head: o.Choice.Backup}
+	if err := r.prepare(); err != nil {
+		return Result{}, err
+	}
+	infos, err := catalog.ReadPacks(ctx, o.Objects, r.head)
+	if err != nil {
+		return Result{}, err
+	}
+	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, infos)
+	o.Events.Phase("restore")
+	if err := r.files(ctx); err != nil {
+		return Result{}, err
+	}
+	if err := r.settle(); err != nil {
+		return Result{}, fmt.Errorf("writing recovery settings to %s: %w", r.To, err)
+	}
+	o.Events.Phase("sync")
+	if err := r.complete(); err != nil {
+		return Result{}, err
+	}
+	return r.res, nil
+}
+
+// complete makes everything durable, and then the directory a database.
+func (r *run) complete() error {
+	for _, dir := range append([]string{r.To}, r.note.Tablespaces...) {
+		if err := syncFileSystem(dir); err != nil {
+			return fmt.Errorf("making %s durable: %w", dir, err)
+		}
+	}
+	control := filepath.Join(r.To, datadir.ControlPath)
+	if err := os.Rename(filepath.Join(r.To, hiddenControl), control); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(control)); err != nil {
+		return err
+	}
+	return r.note.remove(r.To)
+}
