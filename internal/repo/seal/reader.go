@@ -44,20 +44,47 @@ func (o *Objects) Open(ctx context.Context, name string, kind Kind) (*Opener, er
 // is damaged.
 func (o *Objects) read(ctx context.Context, name string, offset uint64, b []byte) error {
 	r, err := o.store.Open(ctx, name, int64(offset), int64(len(b)))
-	if err != nil {
+	if err == nil {
+		defer r.Close()
+		_, err = readFull(r, b)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, store.ErrRange) {
 		return readError(name, err)
 	}
-	defer r.Close()
-	if _, err := io.ReadFull(r, b); err != nil {
-		return readError(name, err)
+	// Either the object ends before, or the connection did: its size tells.
+	obj, serr := o.store.Stat(ctx, name)
+	switch {
+	case serr != nil:
+		return readError(name, serr)
+	case uint64(obj.Size) < offset+uint64(len(b)):
+		return readError(name, io.EOF)
 	}
-	return nil
+	return fmt.Errorf("reading %s: %w: %w", name, store.ErrUnavailable, err)
+}
+
+// readFull is io.ReadFull, but leaves io.EOF what it is: the end of the object.
+// io.ErrUnexpectedEOF is a body that broke off, and says nothing of the object.
+func readFull(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var k int
+		k, err = r.Read(b[n:])
+		n += k
+	}
+	if n == len(b) {
+		err = nil
+	}
+	return n, err
 }
 
 // readError turns the end of an object before its time into damage.
 func readError(name string, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF):
 		return repo.Damaged(name, "it is cut short")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("reading %s: %w: %w", name, store.ErrUnavailable, err)
 	}
 	return fmt.Errorf("reading %s: %w", name, err)
 }
@@ -128,7 +155,7 @@ func (op *Opener) Last(ctx context.Context, size int64) (codec chunk.Codec, payl
 	trailer := tail[len(tail)-trailerSize:]
 	at := binary.LittleEndian.Uint64(trailer)
 	end := uint64(size) - trailerSize
-	if !bytes.Equal(trailer[8:], trailerMagic[:]) || at < HeaderSize || at+frameHeaderSize+tagSize > end {
+	if !bytes.Equal(trailer[8:], trailerMagic[:]) || at < HeaderSize || at > end-frameHeaderSize-tagSize {
 		return 0, nil, 0, repo.Damaged(op.name, "its trailer is wrong, or it is cut short")
 	}
 	if end-at > maxSealed+frameHeaderSize {
@@ -177,7 +204,7 @@ func (o *Objects) Stream(ctx context.Context, name string, kind Kind) (*Stream, 
 		return nil, readError(name, err)
 	}
 	s := &Stream{Opener: &Opener{objects: o, name: name}, in: in, offset: HeaderSize}
-	if _, err = io.ReadFull(in, s.head[:]); err != nil {
+	if _, err = readFull(in, s.head[:]); err != nil {
 		err = readError(name, err)
 	} else {
 		s.aead, err = s.head.open(name, kind, o.ring)
@@ -196,7 +223,7 @@ func (s *Stream) Next() (Frame, error) {
 		return Frame{}, io.EOF
 	}
 	var head [frameHeaderSize + tagSize]byte
-	if _, err := io.ReadFull(s.in, head[:frameHeaderSize]); err != nil {
+	if _, err := readFull(s.in, head[:frameHeaderSize]); err != nil {
 		return Frame{}, readError(s.name, err)
 	}
 	f, err := s.parse(head[:])
@@ -229,10 +256,8 @@ func (s *Stream) Next() (Frame, error) {
 func (s *Stream) fill(n int) error {
 	if cap(s.buf) >= n {
 		s.buf = s.buf[:n]
-		if _, err := io.ReadFull(s.in, s.buf); err != nil {
-			return readError(s.name, err)
-		}
-		return nil
+		_, err := readFull(s.in, s.buf)
+		return readError(s.name, err)
 	}
 	buf := bytes.NewBuffer(s.buf[:0])
 	if got, err := io.CopyN(buf, s.in, int64(n)); got < int64(n) {
@@ -246,8 +271,8 @@ func (s *Stream) end(last uint64) error {
 	var want, got [trailerSize + 1]byte
 	binary.LittleEndian.PutUint64(want[:], last)
 	copy(want[8:], trailerMagic[:])
-	n, err := io.ReadFull(s.in, got[:])
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	n, err := readFull(s.in, got[:])
+	if err != nil && !errors.Is(err, io.EOF) {
 		return readError(s.name, err)
 	}
 	if n != trailerSize || got != want {
