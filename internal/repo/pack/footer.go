@@ -46,16 +46,20 @@ func parseFooter(id repo.ID, b []byte) ([]Entry, error) {
 		return nil, errFooter
 	}
 	b = b[1:]
+	bad := false
 	next := func(limit uint64) uint64 {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || v > limit {
-			b = nil
+			bad = true
 			return 0
 		}
 		b = b[n:]
 		return v
 	}
 	count := next(maxChunks)
+	if bad {
+		return nil, errFooter
+	}
 	entries := make([]Entry, 0, count)
 	offset := uint64(seal.HeaderSize)
 	for i := range uint32(count) {
@@ -63,7 +67,7 @@ func parseFooter(id repo.ID, b []byte) ([]Entry, error) {
 		e.Ref.Stored = uint32(next(chunk.MaxFrame))
 		e.Ref.Plain = uint32(next(chunk.MaxPlain))
 		e.Block = uint32(next(chunk.MaxPlain))
-		if e.Ref.Stored == 0 || e.Ref.Plain == 0 || e.Block == 0 {
+		if bad || e.Ref.Stored == 0 || e.Ref.Plain == 0 || e.Block == 0 {
 			return nil, errFooter
 		}
 		n := (int(e.Ref.Plain) + int(e.Block) - 1) / int(e.Block)

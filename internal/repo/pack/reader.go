@@ -11,6 +11,10 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
+// maxOpen bounds the headers that a Reader keeps, about 2 KiB each: a large backup
+// has a hundred thousand packs, and its chunks are read mostly pack by pack.
+const maxOpen = 4096
+
 // Reader reads chunks of packs. Its methods may be called by several goroutines.
 type Reader struct {
 	objects *seal.Objects
@@ -50,8 +54,14 @@ func (r *Reader) opener(ctx context.Context, id repo.ID) (*seal.Opener, error) {
 		return nil, repo.Damaged(r.name(id), "it is another pack than the one the backup wrote")
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.open) >= maxOpen {
+		for old := range r.open {
+			delete(r.open, old)
+			break
+		}
+	}
 	r.open[id] = op
-	r.mu.Unlock()
 	return op, nil
 }
 
@@ -125,6 +135,9 @@ func (r *Reader) Entries(ctx context.Context, id repo.ID) ([]Entry, error) {
 	entries, err := parseFooter(id, payload)
 	if err != nil {
 		return nil, repo.Damaged(op.Name(), "%v", err)
+	}
+	if want := r.known[id].Chunks; uint64(len(entries)) != uint64(want) {
+		return nil, repo.Damaged(op.Name(), "its footer lists %d chunks instead of %d", len(entries), want)
 	}
 	return entries, nil
 }

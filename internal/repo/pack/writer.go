@@ -3,6 +3,7 @@ package pack
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
@@ -37,6 +38,7 @@ type Writer struct {
 	entries []Entry
 	done    []Info
 	commit  chan committed // a pack on its way to the disk, nil when none
+	failed  error          // the first error: a chunk may be lost, so Close must not succeed
 }
 
 // NewWriter makes a writer of packs of about size bytes. name gives the object's
@@ -51,8 +53,21 @@ func NewWriter(objects *seal.Objects, name func(repo.ID) string, codec chunk.Cod
 
 // Add stores one chunk: plain, of blocks of the given size, of which the last may
 // be short. hashes are the blocks' hashes, in order; the writer keeps them. The
-// chunk is durable after Close only.
+// chunk is durable after Close only. After an error the writer is of no use: Add
+// and Close give the error again.
 func (w *Writer) Add(ctx context.Context, plain []byte, block int, hashes []uint64) (repo.Ref, error) {
+	if n := len(plain); n == 0 || n > chunk.MaxPlain || block <= 0 || block > chunk.MaxPlain || len(hashes) != (n+block-1)/block {
+		return repo.Ref{}, fmt.Errorf("packing a chunk of %d bytes in blocks of %d with %d hashes: that does not fit together", n, block, len(hashes))
+	}
+	if w.failed != nil {
+		return repo.Ref{}, w.failed
+	}
+	ref, err := w.add(ctx, plain, block, hashes)
+	w.failed = err
+	return ref, err
+}
+
+func (w *Writer) add(ctx context.Context, plain []byte, block int, hashes []uint64) (repo.Ref, error) {
 	if w.open == nil {
 		id := repo.NewID()
 		open, err := w.objects.Create(ctx, id, w.name(id), seal.Pack)
@@ -111,12 +126,16 @@ func (w *Writer) wait() error {
 
 // Close completes the last pack and waits until all are durable.
 func (w *Writer) Close() error {
-	if w.open != nil {
-		if err := w.finish(); err != nil {
-			return errors.Join(err, w.Abort())
-		}
+	if w.failed == nil && w.open != nil {
+		w.failed = w.finish()
 	}
-	return w.wait()
+	if w.failed == nil {
+		w.failed = w.wait()
+	}
+	if w.failed != nil {
+		return errors.Join(w.failed, w.Abort())
+	}
+	return nil
 }
 
 // Abort gives up the pack that is open. Those that are complete stay.
