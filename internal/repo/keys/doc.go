@@ -8,7 +8,11 @@
 //
 // The objects keys/00000001, keys/00000002, … are written once each; the highest
 // number counts. Each holds a MAC over salvor.json and over itself, made with a
-// master key, so that neither can be changed by who has no key.
+// master key, so that neither can be changed by who has no key. A slot is bound to
+// the secret that opens it as well: by AES-GCM under the passphrase's key, or by a
+// MAC with a key from the age identity. So keys that somebody else put there
+// don't open. What nobody can see without a memory of its own is that the newest
+// keys object was removed and an older one counts again.
 //
 // An age identity is random, and opens its slot in less than a millisecond. A
 // passphrase costs 64 MiB and a good part of a second on purpose, at every run,

@@ -1,13 +1,16 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -21,6 +24,8 @@ const (
 	prefix = "keys/"
 	// maxObject bounds a keys object, in bytes.
 	maxObject = 1 << 20
+	// maxSlots bounds how often one who can write to the store makes us derive.
+	maxSlots = 64
 )
 
 // Ring holds a repository's master keys, opened. It is a seal.Keyring.
@@ -38,14 +43,16 @@ func (r *Ring) Lookup(id repo.ID) ([32]byte, bool) {
 	return k, ok
 }
 
-// document is a keys object: JSON, not sealed.
+// document is the first line of a keys object: JSON, not sealed. The second line
+// is its MAC in hexadecimal digits, over the very bytes of the first.
 type document struct {
 	FormatVersion int       `json:"format_version"`
 	Counter       uint64    `json:"counter"` // its number
 	RepositoryID  repo.ID   `json:"repository_id"`
 	CreatedAt     time.Time `json:"created_at"`
 	Slots         []slot    `json:"slots"`
-	MAC           []byte    `json:"mac,omitempty"`
+
+	line, mac []byte // as read
 }
 
 // bundle is what a slot wraps.
@@ -81,13 +88,15 @@ func Init(ctx context.Context, st store.Store, id repo.ID, about []byte, secrets
 		}
 		doc.Slots = append(doc.Slots, l)
 	}
-	if doc.MAC, err = doc.mac(key, about); err != nil {
-		return nil, err
-	}
-	data, err := json.MarshalIndent(doc, "", "  ")
+	line, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err
 	}
+	mac, err := macOf(key, about, line)
+	if err != nil {
+		return nil, err
+	}
+	data := fmt.Appendf(line, "\n%x\n", mac)
 	if _, err := store.Put(ctx, st, name(1), data, store.CreateOptions{IfAbsent: true}); err != nil {
 		return nil, fmt.Errorf("writing %s: %w", name(1), err)
 	}
@@ -126,25 +135,14 @@ func (d *document) open(object string, id repo.ID, about, plain []byte) (*Ring, 
 	if !ok {
 		return nil, repo.Damaged(object, "the current master key is missing")
 	}
-	mac, err := d.mac(key, about)
+	mac, err := macOf(key, about, d.line)
 	if err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(mac, d.MAC) || b.RepositoryID != id || d.RepositoryID != id || b.Counter != d.Counter {
+	if !hmac.Equal(mac, d.mac) || b.RepositoryID != id || d.RepositoryID != id || b.Counter != d.Counter {
 		return nil, repo.Damaged(object, "it does not belong to this salvor.json, or one of them was changed")
 	}
 	return ring, nil
-}
-
-// Exist says whether a keys object has been written.
-func Exist(ctx context.Context, st store.Store) (bool, error) {
-	for _, err := range st.List(ctx, prefix, store.ListOptions{}) {
-		if err != nil {
-			return false, fmt.Errorf("listing %s: %w", prefix, err)
-		}
-		return true, nil
-	}
-	return false, nil
 }
 
 // newest reads the keys object with the highest number.
@@ -165,9 +163,9 @@ func newest(ctx context.Context, st store.Store) (*document, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("reading %s: %w", name(top), err)
 	}
-	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, "", repo.Damaged(name(top), "it is not the JSON that was written")
+	doc, err := parseDocument(data)
+	if err != nil {
+		return nil, "", repo.Damaged(name(top), "%v", err)
 	}
 	if doc.FormatVersion != repo.FormatVersion {
 		return nil, "", fmt.Errorf("%s has format version %d, this release reads %d: %w",
@@ -176,26 +174,38 @@ func newest(ctx context.Context, st store.Store) (*document, string, error) {
 	if doc.Counter != top {
 		return nil, "", repo.Damaged(name(top), "it carries the number %d", doc.Counter)
 	}
-	return &doc, name(top), nil
+	return doc, name(top), nil
+}
+
+func parseDocument(data []byte) (*document, error) {
+	line, rest, _ := bytes.Cut(data, []byte("\n"))
+	var doc document
+	if err := json.Unmarshal(line, &doc); err != nil {
+		return nil, errors.New("its first line is not the JSON that was written")
+	}
+	var err error
+	if doc.mac, err = hex.DecodeString(string(bytes.TrimSuffix(rest, []byte("\n")))); err != nil {
+		return nil, errors.New("its second line is not a MAC")
+	}
+	if len(doc.Slots) > maxSlots {
+		return nil, fmt.Errorf("it has %d slots, and at most %d are allowed", len(doc.Slots), maxSlots)
+	}
+	doc.line = line
+	return &doc, nil
 }
 
 func name(n uint64) string { return fmt.Sprintf("%s%08d", prefix, n) }
 
-// mac is HMAC-SHA-256 over the length of salvor.json (8 bytes, big-endian),
-// salvor.json, and the document as compact JSON without its MAC.
-func (d document) mac(master [32]byte, about []byte) ([]byte, error) {
+// macOf is HMAC-SHA-256 over the length of salvor.json (8 bytes, big-endian),
+// salvor.json, and the first line of the keys object.
+func macOf(master [32]byte, about, line []byte) ([]byte, error) {
 	key, err := hkdf.Key(sha256.New, master[:], nil, "salvor 1 keys mac", 32)
 	if err != nil {
 		return nil, fmt.Errorf("deriving a key: %w", err)
 	}
-	d.MAC = nil
-	body, err := json.Marshal(d)
-	if err != nil {
-		return nil, err
-	}
 	h := hmac.New(sha256.New, key)
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(about))))
 	h.Write(about)
-	h.Write(body)
+	h.Write(line)
 	return h.Sum(nil), nil
 }

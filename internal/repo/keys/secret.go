@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +30,7 @@ const (
 
 	// Bounds for what a keys object may ask of the machine that opens it.
 	maxArgonTime      = 16
-	maxArgonMemoryKiB = 1 << 20
+	maxArgonMemoryKiB = 256 << 10
 
 	minPassphrase = 12
 	maxBundle     = 64 << 10
@@ -82,6 +85,7 @@ type slot struct {
 	Kind      string    `json:"kind"` // "passphrase" or "age"
 	CreatedAt time.Time `json:"created_at"`
 	Recipient string    `json:"recipient,omitempty"` // age
+	MAC       []byte    `json:"mac,omitempty"`       // age, see Secret.mac
 	KDF       *argon    `json:"kdf,omitempty"`       // passphrase
 	Nonce     []byte    `json:"nonce,omitempty"`     // passphrase
 	Wrapped   []byte    `json:"wrapped"`
@@ -113,7 +117,23 @@ func (s Secret) wrap(bundle []byte, now time.Time) (slot, error) {
 		return slot{}, fmt.Errorf("wrapping the master keys: %w", err)
 	}
 	out.Wrapped = buf.Bytes()
-	return out, nil
+	out.MAC, err = s.mac(out)
+	return out, err
+}
+
+// mac is HMAC-SHA-256 over a slot's identity and what it wraps, with a key derived
+// from the age identity. Anybody can encrypt to a recipient, which stands in the
+// keys object: without this, who can write to the store could put keys of his own
+// there, and read all that is backed up from then on.
+func (s Secret) mac(l slot) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, []byte(s.identity.String()), nil, "salvor 1 age slot mac", 32)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a key: %w", err)
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write(l.ID[:])
+	h.Write(l.Wrapped)
+	return h.Sum(nil), nil
 }
 
 func (l *slot) wrapPassphrase(passphrase string, bundle []byte) error {
@@ -134,6 +154,9 @@ func (l *slot) wrapPassphrase(passphrase string, bundle []byte) error {
 func (s Secret) unwrap(l slot) ([]byte, bool) {
 	switch {
 	case l.Kind == "age" && s.identity != nil:
+		if mac, err := s.mac(l); err != nil || !hmac.Equal(mac, l.MAC) {
+			return nil, false
+		}
 		r, err := age.Decrypt(bytes.NewReader(l.Wrapped), s.identity)
 		if err != nil {
 			return nil, false

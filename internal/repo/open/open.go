@@ -40,8 +40,10 @@ type Repository struct {
 // Init makes a repository in st, encrypted with a slot for each secret, or, with
 // no secret, not encrypted. It fails with store.ErrExists if there is one.
 //
-// salvor.json is the claim: of two that try at once one gets it. An Init that was
-// killed before it wrote the keys is finished by the next.
+// salvor.json is the claim, and with encryption the first keys object: of two that
+// try at once one gets it. An Init that was killed before it wrote the keys is
+// finished by the next, if nothing else has been stored: a repository whose keys
+// were lost is no half-made one.
 func Init(ctx context.Context, st store.Store, secrets []keys.Secret, now time.Time) (*Repository, error) {
 	about, data, err := claim(ctx, st, len(secrets) > 0, now)
 	if err != nil {
@@ -77,14 +79,27 @@ func claim(ctx context.Context, st store.Store, encrypted bool, now time.Time) (
 	if about, data, err = Read(ctx, st); err != nil {
 		return About{}, nil, err
 	}
-	finished, err := keys.Exist(ctx, st)
+	used, err := inUse(ctx, st)
 	if err != nil {
 		return About{}, nil, err
 	}
-	if finished || about.Encryption != EncryptionAES || !encrypted {
+	if used || about.Encryption != EncryptionAES || !encrypted {
 		return About{}, nil, fmt.Errorf("%s holds a repository: %w", st, store.ErrExists)
 	}
 	return about, data, nil
+}
+
+// inUse says whether the store holds anything beside salvor.json and leases.
+func inUse(ctx context.Context, st store.Store) (bool, error) {
+	for o, err := range st.List(ctx, "", store.ListOptions{Delimited: true}) {
+		if err != nil {
+			return false, fmt.Errorf("listing %s: %w", st, err)
+		}
+		if o.Key != AboutName && o.Key != "locks/" {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Read gives salvor.json, for who has no key yet. It fails with
