@@ -71,7 +71,7 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 	if err != nil {
 		return fmt.Errorf("starting the backup: %w", err)
 	}
-	defer b.Abort()
+	defer b.Abort(context.WithoutCancel(ctx))
 	r.begin(b)
 
 	r.Events.Phase("copy")
@@ -90,9 +90,6 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 		return err
 	}
 	r.Events.Phase("finish")
-	if err := r.packs.close(); err != nil {
-		return err
-	}
 	if err := r.lists(ctx, copied); err != nil {
 		return err
 	}

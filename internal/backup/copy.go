@@ -44,15 +44,6 @@ func (p *packs) add(w *pack.Writer) {
 	p.writers = append(p.writers, w)
 }
 
-// close completes all packs.
-func (p *packs) close() error {
-	var g errgroup.Group
-	for _, w := range p.writers {
-		g.Go(w.Close)
-	}
-	return g.Wait()
-}
-
 func (p *packs) abort() {
 	for _, w := range p.writers {
 		w.Abort() // what is left of it is invisible
@@ -146,7 +137,7 @@ func (r *run) work(ctx context.Context, c *copied, tasks []task) error {
 					return err
 				}
 			}
-			return nil
+			return w.packs.Close()
 		})
 	}
 	return g.Wait()
@@ -181,7 +172,10 @@ func (r *run) control(ctx context.Context, c *copied) error {
 	p.got = int64(len(image))
 	c.read.Add(uint64(len(image)))
 	c.files = append(c.files, f)
-	return w.finish(ctx, f)
+	if err := w.finish(ctx, f); err != nil {
+		return err
+	}
+	return w.packs.Close()
 }
 
 // table gives the file table's entries, in order.

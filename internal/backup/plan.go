@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"fmt"
 	"sort"
 
@@ -114,4 +115,24 @@ func (r *run) file(e datadir.Entry) *file {
 	}
 	f.left = len(f.parts)
 	return f
+}
+
+// Planned is what a backup would do.
+type Planned struct {
+	Files int
+	Bytes int64
+}
+
+// Plan says what Run would do, and changes nothing. It refuses as Run does.
+func Plan(ctx context.Context, o Options) (Planned, error) {
+	if err := o.validate(); err != nil {
+		return Planned{}, err
+	}
+	src, err := look(ctx, &o)
+	if err != nil {
+		return Planned{}, err
+	}
+	r := &run{Options: o, source: src}
+	_, files, _, total, err := r.plan()
+	return Planned{Files: len(files), Bytes: total}, err
 }

@@ -184,5 +184,5 @@ func (r *run) includeWAL(ctx context.Context, c *copied, slot *slot, first, last
 			return fmt.Errorf("%s changed while it was copied", path)
 		}
 	}
-	return nil
+	return w.packs.Close()
 }

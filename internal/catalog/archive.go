@@ -164,6 +164,18 @@ func (a Archive) Path(h pg.History, from pg.LSN) Path {
 	}
 }
 
+// reaches says whether the archive has all WAL of a history between two positions.
+func (a Archive) reaches(h pg.History, from, to pg.LSN) bool {
+	for from < to {
+		step, ok := a.step(h, pg.SegmentAt(h.Timeline, from, a.SegmentSize).Number)
+		if !ok || step.End <= from {
+			return false
+		}
+		from = step.End
+	}
+	return true
+}
+
 // step finds segment n on the way to h.Timeline.
 func (a Archive) step(h pg.History, n uint64) (Step, bool) {
 	seg := pg.Segment{Number: n}
@@ -217,10 +229,12 @@ type Range struct {
 }
 
 // Ranges gives the stretches of a line: what is there, and the holes between. A
-// hole at or after the point where the timeline was left is none: a server that
-// came back after a failover may have archived on.
+// hole from the segment on in which the timeline was left is none: its successor has
+// a copy of that segment, and a server that came back after a failover may have
+// archived on.
 func (a Archive) Ranges(l Line) []Range {
 	fork, left := a.ForkOf(l.Timeline)
+	fork = pg.SegmentAt(l.Timeline, fork, a.SegmentSize).Start(a.SegmentSize)
 	var out []Range
 	for _, n := range l.Segments {
 		s := pg.Segment{Timeline: l.Timeline, Number: n}

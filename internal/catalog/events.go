@@ -8,6 +8,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/walrec"
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
@@ -56,8 +57,15 @@ func Events(ctx context.Context, objects *seal.Objects, a Archive, p Path, from 
 			if !yield(Found{Through: min(idx.index.To, step.End)}, nil) {
 				return
 			}
-			if idx.index.Ending == walrec.EndsEarly && step.End > idx.index.To {
+			if step.End <= idx.index.To {
+				continue
+			}
+			switch idx.index.Ending {
+			case walrec.EndsEarly:
 				return // nothing can follow
+			case walrec.Damaged:
+				yield(Found{}, repo.Damaged(step.Name(a), "the WAL in it is broken from %s on, as it came from the server", idx.index.To))
+				return
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/repo"
@@ -120,10 +121,25 @@ func parseFile(b []byte) (File, error) {
 	default:
 		return File{}, errEntry
 	}
-	if d.bad || len(d.b) > 0 || f.Path == "" {
+	if d.bad || len(d.b) > 0 || !validPath(f.Path) {
 		return File{}, errEntry
 	}
 	return f, nil
+}
+
+// validPath says whether a path stays in the data directory: it is "." for the
+// directory itself, or parts that are not "", "." or "..", and without a zero byte.
+// A repository without encryption is trusted no further than this.
+func validPath(path string) bool {
+	if path == "." {
+		return true
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "" || part == "." || part == ".." || strings.IndexByte(part, 0) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // fields reads the parts of an entry; bad stays true after the first fault.
@@ -201,8 +217,13 @@ func (t *FileTable) Add(f File) error {
 	}
 	t.last = f.Path
 	entry := f.appendTo(nil)
-	if len(entry) > maxEntry || len(f.Path) > maxPath {
+	if len(entry) > maxEntry {
 		return fmt.Errorf("file table: the entry of %q is too long", f.Path)
+	}
+	// What could not be read back must not be written.
+	_, n := binary.Uvarint(entry)
+	if _, err := parseFile(entry[n:]); err != nil {
+		return fmt.Errorf("file table: the entry of %q breaks the format's limits", f.Path)
 	}
 	if len(t.buf)+len(entry) > chunk.MaxPlain {
 		if err := t.flush(); err != nil {
@@ -238,7 +259,9 @@ func (t *FileTable) Commit() (Hash, uint64, error) {
 // Abort leaves nothing of the table.
 func (t *FileTable) Abort() error { return t.out.Abort() }
 
-// ReadFiles calls use with each entry of the backup's file table, in order.
+// ReadFiles calls use with each entry of the backup's file table, in order. The
+// entries were read and authenticated frame by frame; that none is missing is known
+// only when ReadFiles returns nil.
 func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File) error) error {
 	name := h.Place().backupName(h.ID, "files")
 	stream, err := objects.Stream(ctx, name, seal.Files)
@@ -252,6 +275,14 @@ func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File
 	var dec chunk.Decoder
 	var plain []byte
 	count := uint64(0)
+	last := ""
+	ordered := func(f File) error {
+		if f.Path <= last {
+			return errEntry
+		}
+		last = f.Path
+		return use(f)
+	}
 	for {
 		f, err := stream.Next()
 		if err != nil {
@@ -270,7 +301,7 @@ func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File
 		if plain, err = dec.Decode(f.Codec, f.Payload, plain, int(f.Ref.Plain)); err != nil {
 			return repo.Damaged(name, "%v", err)
 		}
-		n, err := useEntries(plain, use)
+		n, err := useEntries(plain, ordered)
 		if errors.Is(err, errEntry) {
 			return repo.Damaged(name, "%v", err)
 		}

@@ -187,38 +187,53 @@ func ReadHead(ctx context.Context, objects *seal.Objects, p Place, id string) (H
 	if h.ID != id || h.Place() != p {
 		return Head{}, repo.Damaged(name, "it is the head of backup %s of %s", h.ID, h.Place())
 	}
-	return h, h.Sizes.Validate()
+	if err := h.Sizes.Validate(); err != nil {
+		return Head{}, repo.Damaged(name, "%v", err)
+	}
+	return h, nil
 }
 
-// Backups reads the heads of a place, oldest first.
+// Backups reads the heads of a place, oldest first. It fails if one cannot be read:
+// who decides what may be deleted must know all.
 func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error) {
+	heads, unreadable, err := readHeads(ctx, objects, p)
+	return heads, errors.Join(err, errors.Join(unreadable...))
+}
+
+// readHeads reads the heads of a place, oldest first, and gives those apart that
+// are damaged, or that this release or key cannot read.
+func readHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
 	prefix := p.Prefix() + "backups/"
-	var heads []Head
 	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
 		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+			return nil, nil, fmt.Errorf("listing %s: %w", prefix, err)
 		}
 		id := strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/")
 		if !ValidBackupID(id) {
 			continue
 		}
 		h, err := ReadHead(ctx, objects, p, id)
-		if errors.Is(err, ErrNoBackup) {
-			continue // under way, or being deleted
+		switch {
+		case errors.Is(err, ErrNoBackup): // under way, or being deleted
+		case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
+			unreadable = append(unreadable, fmt.Errorf("backup %s: %w", id, err))
+		case err != nil:
+			return nil, nil, err
+		default:
+			heads = append(heads, h)
 		}
-		if err != nil {
-			return nil, err
-		}
-		heads = append(heads, h)
 	}
 	sort.SliceStable(heads, func(i, j int) bool { return heads[i].StoppedAt.Before(heads[j].StoppedAt) })
-	return heads, nil
+	return heads, unreadable, nil
 }
 
 // HeadExists says whether the backup is complete.
 func HeadExists(ctx context.Context, objects *seal.Objects, p Place, id string) (bool, error) {
 	return objects.Exists(ctx, p.backupName(id, "head"))
 }
+
+// HeadName is the object of a backup's head.
+func HeadName(p Place, id string) string { return p.backupName(id, "head") }
 
 // PartNames lists the objects of a backup beside its head and its packs.
 func PartNames(p Place, id string) []string {

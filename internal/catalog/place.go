@@ -56,6 +56,9 @@ func (p Place) backupName(id, part string) string { return p.Prefix() + "backups
 // RunningName is the object that marks a backup under way.
 func (p Place) RunningName(id string) string { return p.Prefix() + "running/" + id }
 
+// BackupsPrefix is what the names of all parts of backups begin with.
+func (p Place) BackupsPrefix() string { return p.Prefix() + "backups/" }
+
 // PackName is the object of a pack.
 func (p Place) PackName(id repo.ID) string { return p.Prefix() + "packs/" + id.String() }
 
@@ -117,10 +120,17 @@ func ReadOrigin(ctx context.Context, objects *seal.Objects, p Place) (Origin, er
 	if err := json.Unmarshal(data, &o); err != nil {
 		return Origin{}, repo.Damaged(p.originName(), "%v", err)
 	}
+	if o.FormatVersion != repo.FormatVersion {
+		return Origin{}, fmt.Errorf("%s has format version %d, this release reads %d: %w",
+			p.originName(), o.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
+	}
 	if o.Place() != p {
 		return Origin{}, repo.Damaged(p.originName(), "it describes another place, %s", o.Place())
 	}
-	return o, o.Sizes.Validate()
+	if err := o.Sizes.Validate(); err != nil {
+		return Origin{}, repo.Damaged(p.originName(), "%v", err)
+	}
+	return o, nil
 }
 
 // Places lists the places of a cluster, oldest first.

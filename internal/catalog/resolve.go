@@ -16,16 +16,19 @@ type Life struct {
 	Origin  Origin
 	Archive Archive
 	Backups []Head // oldest first
+	// Unreadable says of each backup left out of Backups why it cannot be read: one
+	// damaged head must not keep the others from being restored.
+	Unreadable []error
 }
 
 // ReadLife reads it.
 func ReadLife(ctx context.Context, objects *seal.Objects, o Origin) (Life, error) {
-	heads, err := Backups(ctx, objects, o.Place())
+	heads, unreadable, err := readHeads(ctx, objects, o.Place())
 	if err != nil {
 		return Life{}, err
 	}
 	a, err := ReadArchive(ctx, objects, o)
-	return Life{o, a, heads}, err
+	return Life{o, a, heads, unreadable}, err
 }
 
 // Resolve finds the backup and the WAL that lead to a target, the newest backup
@@ -33,12 +36,16 @@ func ReadLife(ctx context.Context, objects *seal.Objects, o Origin) (Life, error
 // while it recovers (recoveryStopsBefore and recoveryStopsAfter,
 // xlogrecovery.c), from the indexes of the archived WAL. It fails with a
 // *NotCovered, or with ErrNoBackup if BackupID is not there.
+//
+// PostgreSQL stops at the first restore point of a name. Of one that was made
+// repeatedly, the newest backup that has one after it decides which: the first
+// after that backup is consistent. Name an older backup to reach an older one.
 func (l Life) Resolve(ctx context.Context, objects *seal.Objects, t Target) (Choice, error) {
 	heads, err := l.candidates(t)
 	if err != nil {
 		return Choice{}, err
 	}
-	var why error // of the newest candidate: the most telling
+	var why error // of the newest backup that is not simply too new
 	for i := len(heads) - 1; i >= 0; i-- {
 		c, err := l.try(ctx, objects, heads[i], t)
 		if err == nil {
@@ -48,7 +55,7 @@ func (l Life) Resolve(ctx context.Context, objects *seal.Objects, t Target) (Cho
 		if !errors.As(err, &no) && !errors.Is(err, errNotReachable) {
 			return Choice{}, err
 		}
-		if why == nil {
+		if why == nil || tooNew(why) {
 			why = err
 		}
 		if errors.As(err, &no) && no.final() {
@@ -70,7 +77,7 @@ func (l Life) candidates(t Target) ([]Head, error) {
 			return []Head{h}, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", t.BackupID, ErrNoBackup)
+	return nil, errors.Join(fmt.Errorf("%s: %w", t.BackupID, ErrNoBackup), errors.Join(l.Unreadable...))
 }
 
 // refuse makes the answer when no backup will do.
@@ -95,6 +102,12 @@ func (l Life) refuse(ctx context.Context, objects *seal.Objects, t Target, why e
 
 // final says that an older backup would fail in the same way.
 func (e *NotCovered) final() bool { return e.beyond }
+
+// tooNew says that the target lies before the backup that was tried.
+func tooNew(err error) bool {
+	var no *NotCovered
+	return errors.As(err, &no) && no.before
+}
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
@@ -142,7 +155,7 @@ func (l Life) toLatest(ctx context.Context, objects *seal.Objects, c Choice, t T
 
 func (l Life) toLSN(ctx context.Context, objects *seal.Objects, c Choice, t Target) (Choice, error) {
 	if t.LSN < c.Backup.StopLSN {
-		return Choice{}, &NotCovered{Target: t, Reason: fmt.Sprintf("the oldest backup that could serve, %s, is consistent from %s on", c.Backup.ID, c.Backup.StopLSN)}
+		return Choice{}, &NotCovered{Target: t, before: true, Reason: fmt.Sprintf("the oldest backup that could serve, %s, is consistent from %s on", c.Backup.ID, c.Backup.StopLSN)}
 	}
 	c.StopLSN = t.LSN
 	size := l.Archive.SegmentSize
@@ -182,7 +195,7 @@ func tailFrom(p Path, lsn pg.LSN, segmentSize uint32) Path {
 // toEvent looks for the record at which recovery will stop.
 func (l Life) toEvent(ctx context.Context, objects *seal.Objects, c Choice, t Target) (Choice, error) {
 	if t.Kind == ToTime && c.Backup.StoppedAt.After(t.Time) {
-		return Choice{}, &NotCovered{Target: t, Reason: fmt.Sprintf("backup %s ended at %s, after the target", c.Backup.ID, stamp(c.Backup.StoppedAt))}
+		return Choice{}, &NotCovered{Target: t, before: true, Reason: fmt.Sprintf("backup %s ended at %s, after the target", c.Backup.ID, stamp(c.Backup.StoppedAt))}
 	}
 	for e, err := range Events(ctx, objects, l.Archive, c.Path, c.Backup.StartLSN) {
 		if err != nil {
@@ -192,8 +205,12 @@ func (l Life) toEvent(ctx context.Context, objects *seal.Objects, c Choice, t Ta
 			continue
 		}
 		if stopsAt(e.Event, t) {
+			if e.LSN < c.Backup.StopLSN && t.Kind == ToRestorePoint {
+				c.ByLSN = true
+				continue
+			}
 			if e.LSN < c.Backup.StopLSN {
-				return Choice{}, &NotCovered{Target: t, Reason: fmt.Sprintf("it lies at %s, before backup %s is consistent at %s", e.LSN, c.Backup.ID, c.Backup.StopLSN)}
+				return Choice{}, &NotCovered{Target: t, before: true, Reason: fmt.Sprintf("it lies at %s, before backup %s is consistent at %s", e.LSN, c.Backup.ID, c.Backup.StopLSN)}
 			}
 			c.StopLSN = e.LSN
 			return c, nil
@@ -256,35 +273,51 @@ type Window struct {
 	Hole   bool   // there is WAL after EndLSN, and a segment between is lost
 }
 
-// Window computes it, cut at the first hole.
+// Window computes it: from the oldest backup that leads, without a hole, to the
+// newest usable one, and on from there to the next hole.
 func (l Life) Window(ctx context.Context, objects *seal.Objects) (Window, error) {
 	w := Window{Reason: "there is no backup"}
-	for i := len(l.Backups) - 1; i >= 0; i-- {
-		h := l.Backups[i]
-		history, err := reachable(l.Archive, h, Latest)
-		if err != nil {
-			if history, err = reachable(l.Archive, h, Current); err != nil {
-				return Window{}, err
-			}
-		}
-		p := l.Archive.Path(history, h.StartLSN)
-		if p.End() < h.StopLSN && !h.WALIncluded {
-			w.Reason = fmt.Sprintf("WAL segment %s is missing, which backup %s needs", p.Missing.Name(l.Archive.SegmentSize), h.ID)
-			continue
-		}
-		w.From = h.StoppedAt
-		if w.OK {
-			continue
-		}
-		w.OK, w.Reason, w.Newest, w.Hole = true, "", h, p.Hole
-		w.EndLSN, w.To = max(p.End(), h.StopLSN), Moment{h.StopLSN, h.StoppedAt}
-		last, ok, err := LastEvent(ctx, objects, l.Archive, p, h.StopLSN)
-		if err != nil {
+	i := len(l.Backups) - 1
+	var history pg.History
+	for ; i >= 0 && !w.OK; i-- {
+		var err error
+		if history, err = l.endOfWindow(ctx, objects, l.Backups[i], &w); err != nil {
 			return Window{}, err
 		}
-		if ok {
-			w.To = Moment{last.LSN, last.Time}
+	}
+	for oldest := w.Newest; i >= 0; i-- {
+		h := l.Backups[i]
+		if !history.Contains(h.Timeline, h.StopLSN) {
+			continue // its timeline was left before
 		}
+		if !l.Archive.reaches(history, h.StartLSN, oldest.StopLSN) {
+			break // what lies between cannot be recovered
+		}
+		w.From, oldest = h.StoppedAt, h
 	}
 	return w, nil
+}
+
+// endOfWindow fills in what follows from the newest usable backup, if h is that.
+func (l Life) endOfWindow(ctx context.Context, objects *seal.Objects, h Head, w *Window) (pg.History, error) {
+	history, err := reachable(l.Archive, h, Latest)
+	if err != nil {
+		if history, err = reachable(l.Archive, h, Current); err != nil {
+			return pg.History{}, err
+		}
+	}
+	p := l.Archive.Path(history, h.StartLSN)
+	if p.End() < h.StopLSN && !h.WALIncluded {
+		w.Reason = fmt.Sprintf("WAL segment %s is missing, which backup %s needs", p.Missing.Name(l.Archive.SegmentSize), h.ID)
+		return history, nil
+	}
+	last, ok, err := LastEvent(ctx, objects, l.Archive, p, h.StopLSN)
+	if err != nil {
+		return pg.History{}, err
+	}
+	*w = Window{OK: true, From: h.StoppedAt, To: Moment{h.StopLSN, h.StoppedAt}, EndLSN: max(p.End(), h.StopLSN), Newest: h, Hole: p.Hole}
+	if ok {
+		w.To = Moment{last.LSN, last.Time}
+	}
+	return history, nil
 }

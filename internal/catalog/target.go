@@ -89,6 +89,7 @@ type NotCovered struct {
 	Possible string
 
 	beyond bool // the target lies after everything archived, for every backup
+	before bool // the target lies before the backup that was tried
 }
 
 // Error implements error.
@@ -109,7 +110,9 @@ type Choice struct {
 	// LastCommit is the last transaction's end before the target, if one is in
 	// the WAL after the backup.
 	LastCommit *Moment
-	// ByLSN replaces a target by name that is not unique after the backup.
+	// ByLSN says to recover to StopLSN, inclusive, instead of to the restore point's
+	// name: that occurs before as well, after the backup's start and before it is
+	// consistent, and there PostgreSQL would stop and fail.
 	ByLSN bool
 }
 

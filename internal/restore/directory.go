@@ -81,32 +81,38 @@ func Unfinished(dir string) bool {
 	return is || err != nil
 }
 
-// prepare makes the directory, and those of tablespaces, ready to be written to.
-func (r *run) prepare() error {
-	locations := r.locations()
-	old, unfinished, err := readNote(r.To)
-	if err != nil {
+// check refuses directories that cannot be restored into.
+func (r *run) check() error {
+	var err error
+	if r.old, r.unfinished, err = readNote(r.To); err != nil {
 		return err
 	}
-	if err := r.acceptable(r.To, unfinished); err != nil {
+	if err := r.acceptable(r.To, r.unfinished); err != nil {
 		return err
 	}
-	for _, dir := range locations {
-		if err := r.acceptable(dir, unfinished && slices.Contains(old.Tablespaces, dir)); err != nil {
+	for _, dir := range r.locations() {
+		if err := r.acceptable(dir, r.unfinished && slices.Contains(r.old.Tablespaces, dir)); err != nil {
 			return err
 		}
 	}
-	if r.owner, err = ownerFor(r.To, r.head.Owner); err != nil {
+	r.owner, err = ownerFor(r.To, r.head.Owner)
+	return err
+}
+
+// prepare makes the directory, and those of tablespaces, ready to be written to.
+func (r *run) prepare() error {
+	if err := r.check(); err != nil {
 		return err
 	}
-	if unfinished {
-		r.Events.Warn(fmt.Sprintf("%s holds a restore of backup %s that was cut off at or after %s: starting over", r.To, old.BackupID, old.StartedAt.Format(time.RFC3339)))
-		for _, dir := range append([]string{r.To}, old.Tablespaces...) {
+	if r.unfinished {
+		r.Events.Warn(fmt.Sprintf("%s holds a restore of backup %s, begun at %s, that was cut off: starting over", r.To, r.old.BackupID, r.old.StartedAt.Format(time.RFC3339)))
+		for _, dir := range append([]string{r.To}, r.old.Tablespaces...) {
 			if err := clear(dir); err != nil {
 				return fmt.Errorf("clearing the unfinished restore in %s: %w", dir, err)
 			}
 		}
 	}
+	locations := r.locations()
 	for _, dir := range append([]string{r.To}, locations...) {
 		if err := r.makeDir(dir); err != nil {
 			return err

@@ -25,11 +25,13 @@ const hiddenControl = "global/pg_control.restoring"
 // run is one restore on its way.
 type run struct {
 	Options
-	head  catalog.Head
-	owner owner
-	note  note
-	packs *pack.Reader
-	res   Result
+	head       catalog.Head
+	owner      owner
+	note       note
+	old        note // of a restore that was cut off
+	unfinished bool
+	packs      *pack.Reader
+	res        Result
 }
 
 // Run restores a data directory. When it returns without error, the directory is
@@ -63,6 +65,16 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	return r.res, nil
+}
+
+// Check says, without writing anything, whether Run would accept its options and
+// directories. It fails as Run does.
+func Check(o Options) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	r := &run{Options: o, head: o.Choice.Backup}
+	return r.check()
 }
 
 // complete makes everything durable, and then the directory a database.

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/salvor-dr/salvor/internal/backup"
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+)
+
+// backupFlags are the options of salvor backup.
+type backupFlags struct {
+	kind        string
+	checkpoint  string
+	workers     int
+	rateLimit   config.Size
+	withWAL     bool
+	annotations []string
+	repository  string
+	plan        bool
+}
+
+func backupCommand(s *session) *cobra.Command {
+	var f backupFlags
+	cmd := &cobra.Command{
+		Use:     "backup",
+		Short:   "Back up the cluster",
+		GroupID: groupDaily,
+		Long: `Back up the running cluster into a repository. The backup is complete, and
+restorable, when the command says so: its WAL is in the repository by then.`,
+		Args: positional(),
+	}
+	choiceVar(cmd, &f.kind, "kind", []string{"auto", "full"}, "auto chooses the cheapest kind that can be made")
+	choiceVar(cmd, &f.checkpoint, "checkpoint", []string{"", "fast", "spread"}, "how the backup's checkpoint is made (else backup.checkpoint)")
+	fl := cmd.Flags()
+	fl.IntVar(&f.workers, "workers", 0, "files read at the same time (else backup.workers)")
+	fl.TextVar(&f.rateLimit, "rate-limit", config.Size(0), "most `bytes` read in a second, as 50MB (else backup.rate_limit)")
+	fl.BoolVar(&f.withWAL, "with-wal", false, "carry the WAL inside: a standalone backup, for a cluster without an archive")
+	fl.StringArrayVar(&f.annotations, "annotate", nil, "`key=value` to keep with the backup; can be repeated")
+	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else the first)")
+	planFlag(cmd, &f.plan)
+	cmd.RunE = s.run(func(ctx context.Context, _ []string) error { return s.backup(ctx, f) })
+	return cmd
+}
+
+func (s *session) backup(ctx context.Context, f backupFlags) error {
+	c, err := s.config()
+	if err != nil {
+		return err
+	}
+	notes, err := parseAnnotations(f.annotations)
+	if err != nil {
+		return err
+	}
+	if f.workers < 0 {
+		return usageError("", "--workers must be 1 or more")
+	}
+	r, err := s.openNamed(ctx, c, f.repository)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	db, err := s.connect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	o, err := s.backupOptions(c, f)
+	if err != nil {
+		return err
+	}
+	o.Conn, o.Objects, o.Repository, o.Annotations = db, r.objects, r.name, notes
+	if o.Locks, err = s.locks(r); err != nil {
+		return err
+	}
+	if f.plan {
+		return s.planBackup(ctx, o)
+	}
+	p := s.progress("backup")
+	o.Events = p.backupEvents(s)
+	head, err := backup.Run(ctx, o)
+	p.close()
+	if err != nil {
+		return err
+	}
+	if err := s.out.document(viewOfBackup(head, r.name), backupDetails(head, r.name)); err != nil {
+		return err
+	}
+	if n := len(head.Damaged); n > 0 {
+		return foundProblem("run pg_amcheck, and keep the older backups: salvor backups list", "%d pages of the database are damaged; the first is page %d of %s", n, head.Damaged[0].Block, head.Damaged[0].Path)
+	}
+	return nil
+}
+
+func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options, error) {
+	codec, err := chunk.ParseCodec(c.Backup.Compression)
+	if err != nil {
+		return backup.Options{}, err
+	}
+	o := backup.Options{
+		Cluster: c.Cluster, DataDir: c.Postgres.DataDir, Codec: codec,
+		Workers: c.Backup.Workers, RateLimit: int64(c.Backup.RateLimit), Spread: c.Backup.Checkpoint == "spread",
+		WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: s.version, Clock: s.clock,
+	}
+	if f.workers > 0 {
+		o.Workers = f.workers
+	}
+	if f.rateLimit > 0 {
+		o.RateLimit = int64(f.rateLimit)
+	}
+	if f.checkpoint != "" {
+		o.Spread = f.checkpoint == "spread"
+	}
+	return o, nil
+}
+
+func parseAnnotations(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m := map[string]string{}
+	for _, a := range list {
+		k, v, ok := strings.Cut(a, "=")
+		if !ok || k == "" {
+			return nil, usageError("", "--annotate %q: want key=value", a)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// planBackup says what a backup would do.
+func (s *session) planBackup(ctx context.Context, o backup.Options) error {
+	p, err := backup.Plan(ctx, o)
+	if err != nil {
+		return err
+	}
+	view := struct {
+		Kind        string `json:"kind"`
+		Cluster     string `json:"cluster"`
+		Repository  string `json:"repository"`
+		Files       int    `json:"files"`
+		SizeBytes   int64  `json:"size_bytes"`
+		Checkpoint  string `json:"checkpoint"`
+		WALIncluded bool   `json:"wal_included"`
+	}{string(catalog.Full), o.Cluster, o.Repository, p.Files, p.Bytes, "fast", o.WithWAL}
+	if o.Spread {
+		view.Checkpoint = "spread"
+	}
+	return s.out.document(view, details{
+		{"kind", view.Kind}, {"cluster", view.Cluster}, {"repository", view.Repository},
+		{"would read", fmt.Sprintf("%s in %d files", formatBytes(p.Bytes), p.Files)}, {"checkpoint", view.Checkpoint},
+	})
+}
+
+// backupView is a backup in documents.
+type backupView struct {
+	ID          string      `json:"id"`
+	Kind        string      `json:"kind"`
+	Cluster     string      `json:"cluster"`
+	StartedAt   stamp       `json:"started_at"`
+	StoppedAt   stamp       `json:"stopped_at"`
+	StartLSN    pg.LSN      `json:"start_lsn"`
+	StopLSN     pg.LSN      `json:"stop_lsn"`
+	Timeline    pg.Timeline `json:"timeline"`
+	Size        uint64      `json:"size_bytes"`
+	Read        uint64      `json:"read_bytes"`
+	Stored      uint64      `json:"stored_bytes"`
+	PagesRead   uint64      `json:"pages_read"`
+	PagesStored uint64      `json:"pages_stored"`
+	Seconds     float64     `json:"duration_seconds"`
+	ParentID    *string     `json:"parent_id"`
+	Repository  string      `json:"repository"`
+
+	SystemID      pg.SystemID         `json:"system_id"`
+	Incarnation   catalog.Incarnation `json:"incarnation"`
+	ServerVersion string              `json:"server_version"`
+	WALIncluded   bool                `json:"wal_included"`
+	DamagedPages  []catalog.BadPage   `json:"damaged_pages,omitempty"`
+	Annotations   map[string]string   `json:"annotations,omitempty"`
+}
+
+func viewOfBackup(h catalog.Head, repository string) backupView {
+	v := backupView{
+		ID: h.ID, Kind: string(h.Kind), Cluster: h.Cluster, StartedAt: stamp(h.StartedAt), StoppedAt: stamp(h.StoppedAt),
+		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored,
+		PagesRead: h.PagesRead, PagesStored: h.PagesStored, Seconds: h.Seconds, Repository: repository,
+		SystemID: h.SystemID, Incarnation: h.Incarnation, ServerVersion: h.Version.String(), WALIncluded: h.WALIncluded,
+		DamagedPages: h.Damaged, Annotations: h.Annotations,
+	}
+	if h.ParentID != "" {
+		v.ParentID = &h.ParentID
+	}
+	return v
+}
+
+func backupDetails(h catalog.Head, repository string) details {
+	wal := "in the archive"
+	if h.WALIncluded {
+		wal = "inside (standalone)"
+	}
+	d := details{
+		{"backup", h.ID}, {"kind", string(h.Kind)}, {"cluster", h.Cluster}, {"repository", repository},
+		{"started", formatTime(h.StartedAt)}, {"stopped", formatTime(h.StoppedAt)},
+		{"WAL", fmt.Sprintf("%s to %s, timeline %d, %s", h.StartLSN, h.StopLSN, h.Timeline, wal)},
+		{"size", formatBytes(int64(h.Size))}, {"stored", formatBytes(int64(h.Stored))},
+		{"took", formatDuration(secondsOf(h.Seconds))},
+	}
+	if n := len(h.Damaged); n > 0 {
+		d = append(d, detail{"damaged pages", fmt.Sprint(n)})
+	}
+	return d
+}
+
+// backupEvents feeds the progress with a backup's events.
+func (p *progress) backupEvents(s *session) backup.Events {
+	return backup.Events{
+		Phase:    func(name string) { p.update(name, 0, 0) },
+		Progress: func(done, total uint64) { p.update("copy", int64(done), int64(total)) },
+		Warn:     func(m string) { s.log.Warn(m) },
+	}
+}

@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/expire"
+)
+
+func backupsCommand(s *session) *cobra.Command {
+	var name string
+	list := backupsListCommand(s, &name)
+	cmd := group("backups", "List, show and delete backups", groupDaily,
+		list, backupsShowCommand(s, &name), backupsDeleteCommand(s, &name))
+	cmd.RunE = list.RunE // without a word behind it, list
+	cmd.PersistentFlags().StringVar(&name, "repo", "", "`name` of the repository (else all, or the first)")
+	return cmd
+}
+
+// stored is a backup with the repository that has it.
+type stored struct {
+	head catalog.Head
+	repo string
+}
+
+// allBackups lists the backups of the cluster in the named repository, or in all,
+// of every place, oldest first.
+func (s *session) allBackups(ctx context.Context, c *config.Config, name string) ([]stored, error) {
+	repositories := c.Repositories
+	if name != "" {
+		r, err := c.Repository(name)
+		if err != nil {
+			return nil, usageError("", "--repo: %w", err)
+		}
+		repositories = []config.Repository{r}
+	}
+	var all []stored
+	for _, rc := range repositories {
+		heads, err := s.backupsIn(ctx, c, rc)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, heads...)
+	}
+	return all, nil
+}
+
+func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Repository) ([]stored, error) {
+	r, err := s.openRepository(ctx, rc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	origins, err := catalog.Places(ctx, r.objects, c.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	var all []stored
+	for _, o := range origins {
+		heads, err := catalog.Backups(ctx, r.objects, o.Place())
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range heads {
+			all = append(all, stored{h, r.name})
+		}
+	}
+	return all, nil
+}
+
+// listedView is a backup in the list. Later releases add what they know of it.
+type listedView struct {
+	backupView
+	VerifiedAt     *stamp   `json:"verified_at"`
+	VerifiedLevel  *string  `json:"verified_level"`
+	RestoreSeconds *float64 `json:"restore_seconds"`
+	Held           bool     `json:"held"`
+	KeptBy         []string `json:"kept_by"`
+}
+
+func backupsListCommand(s *session, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the backups, oldest first", Args: positional(),
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			c, err := s.config()
+			if err != nil {
+				return err
+			}
+			all, err := s.allBackups(ctx, c, *name)
+			if err != nil {
+				return err
+			}
+			items := []listedView{}
+			t := table{empty: "There are no backups yet: salvor backup",
+				columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "repository"}, {title: "remarks"}}}
+			for _, b := range all {
+				h := b.head
+				items = append(items, listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}})
+				t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
+					formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), b.repo, remarks(h)})
+			}
+			return s.out.list(items, t)
+		}),
+	}
+}
+
+func remarks(h catalog.Head) string {
+	var r []string
+	if h.WALIncluded {
+		r = append(r, "standalone")
+	}
+	if n := len(h.Damaged); n > 0 {
+		r = append(r, fmt.Sprintf("%d damaged pages", n))
+	}
+	return strings.Join(r, ", ")
+}
+
+func backupsShowCommand(s *session, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show one backup", Args: positional("ID"),
+		RunE: s.run(func(ctx context.Context, args []string) error {
+			c, err := s.config()
+			if err != nil {
+				return err
+			}
+			b, err := s.findBackup(ctx, c, *name, args[0])
+			if err != nil {
+				return err
+			}
+			h := b.head
+			view := struct {
+				listedView
+				Tablespaces      []catalog.Tablespace `json:"tablespaces"`
+				ReplicationSlots []catalog.Slot       `json:"replication_slots"`
+				Checksums        bool                 `json:"data_checksums"`
+				Files            uint64               `json:"file_count"`
+				Program          string               `json:"salvor_version"`
+			}{listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}}, h.Tablespaces, h.Slots, h.Checksums, h.FileCount, h.Program}
+			return s.out.document(view, showDetails(h, b.repo))
+		}),
+	}
+}
+
+func showDetails(h catalog.Head, repository string) details {
+	d := append(backupDetails(h, repository),
+		detail{"server", "PostgreSQL " + h.Version.String()},
+		detail{"system id", h.SystemID.String()},
+		detail{"incarnation", string(h.Incarnation)},
+		detail{"files", fmt.Sprint(h.FileCount)},
+		detail{"data checksums", map[bool]string{true: "on", false: "off"}[h.Checksums]},
+		detail{"made by", "salvor " + h.Program})
+	for _, t := range h.Tablespaces {
+		d = append(d, detail{"tablespace", fmt.Sprintf("%s (%d) at %s", t.Name, t.OID, t.Location)})
+	}
+	for _, l := range h.Slots {
+		d = append(d, detail{"replication slot", strings.TrimSpace(fmt.Sprintf("%s, %s %s", l.Name, l.Kind, l.Plugin))})
+	}
+	for k, v := range h.Annotations {
+		d = append(d, detail{"annotation", k + "=" + v})
+	}
+	return d
+}
+
+func (s *session) findBackup(ctx context.Context, c *config.Config, name, id string) (stored, error) {
+	all, err := s.allBackups(ctx, c, name)
+	if err != nil {
+		return stored{}, err
+	}
+	for _, b := range all {
+		if b.head.ID == id {
+			return b, nil
+		}
+	}
+	return stored{}, withHint(fmt.Errorf("%s: %w", id, catalog.ErrNoBackup), "`salvor backups list` shows those that there are")
+}
+
+func backupsDeleteCommand(s *session, name *string) *cobra.Command {
+	var last, plan bool
+	cmd := &cobra.Command{
+		Use: "delete ID", Short: "Delete one backup", Args: positional("ID"),
+		Long: `Delete one backup, and what only it needs. WAL is kept. The only backup of a
+cluster is not deleted unless --last says so.`,
+		RunE: s.run(func(ctx context.Context, args []string) error {
+			c, err := s.config()
+			if err != nil {
+				return err
+			}
+			b, err := s.findBackup(ctx, c, *name, args[0])
+			if err != nil {
+				return err
+			}
+			if plan {
+				return s.out.document(map[string]any{"id": b.head.ID, "repository": b.repo, "would_delete": true},
+					details{{"would delete", b.head.ID}, {"repository", b.repo}, {"stopped", formatTime(b.head.StoppedAt)}, {"frees at most", formatBytes(int64(b.head.Stored))}})
+			}
+			if err := s.confirm("This deletes backup", b.head.ID); err != nil {
+				return err
+			}
+			return s.deleteBackup(ctx, c, b, last)
+		}),
+	}
+	cmd.Flags().BoolVar(&last, "last", false, "also if it is the only backup of the cluster")
+	planFlag(cmd, &plan)
+	return cmd
+}
+
+func (s *session) deleteBackup(ctx context.Context, c *config.Config, b stored, last bool) error {
+	r, err := s.openNamed(ctx, c, b.repo)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	locks, err := s.locks(r)
+	if err != nil {
+		return err
+	}
+	gone, err := expire.Delete(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: b.head.Place(), Last: last}, b.head.ID)
+	if err != nil {
+		return err
+	}
+	return s.out.document(struct {
+		ID         string `json:"id"`
+		Repository string `json:"repository"`
+		Objects    int    `json:"deleted_objects"`
+		Bytes      uint64 `json:"deleted_bytes"`
+	}{b.head.ID, r.name, gone.Objects, gone.Bytes},
+		details{{"deleted", b.head.ID}, {"objects", fmt.Sprint(gone.Objects)}, {"freed", formatBytes(int64(gone.Bytes))}})
+}

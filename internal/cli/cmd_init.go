@@ -1,0 +1,487 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo/keys"
+	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
+	"github.com/salvor-dr/salvor/internal/store"
+	storeopen "github.com/salvor-dr/salvor/internal/store/open"
+)
+
+// initFlags are the options of salvor init.
+type initFlags struct {
+	repos   []string
+	cluster string
+	plain   bool
+	plan    bool
+}
+
+func initCommand(s *session) *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use:     "init [DSN]",
+		Short:   "Make the configuration, the repositories and their keys",
+		GroupID: groupSetup,
+		Long: `Look at the running server, write a small salvor.yaml if there is none, create
+the repositories it names and their keys, and make a place for the cluster in
+them. It prints the archive_command to set. It is safe to run again: what is
+there stays, what is missing is made.
+
+DSN is a connection URL or string; without it, libpq's variables and defaults
+count, or what the configuration says.`,
+		Args: positional("[DSN]"),
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.repos, "repo", nil, "`URL` of a repository, as file:///var/lib/salvor/repo, or NAME=URL; can be repeated")
+	fl.StringVar(&f.cluster, "cluster", "", "`name` of the cluster (else main)")
+	fl.BoolVar(&f.plain, "no-encryption", false, "store everything in the clear")
+	planFlag(cmd, &f.plan)
+	cmd.RunE = s.run(func(ctx context.Context, args []string) error {
+		dsn := ""
+		if len(args) > 0 {
+			dsn = args[0]
+		}
+		return s.init(ctx, dsn, f)
+	})
+	return cmd
+}
+
+// initView is what init did, in documents.
+type initView struct {
+	ConfigFile      string              `json:"config_file"`
+	ConfigWritten   bool                `json:"config_written"`
+	Cluster         string              `json:"cluster"`
+	SystemID        pg.SystemID         `json:"system_id"`
+	Incarnation     catalog.Incarnation `json:"incarnation"`
+	DataDir         string              `json:"data_dir"`
+	Repositories    []initRepository    `json:"repositories"`
+	RecoveryKey     string              `json:"recovery_key,omitempty"`
+	ArchiveCommand  string              `json:"archive_command"`
+	ArchiveMode     string              `json:"archive_mode"`
+	RestartRequired bool                `json:"restart_required"`
+	SQL             []string            `json:"sql"`
+}
+
+type initRepository struct {
+	Name      string `json:"name"`
+	URL       string `json:"url"`
+	Encrypted bool   `json:"encrypted"`
+	Created   bool   `json:"created"`
+}
+
+func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
+	c, fresh, err := s.initConfig(ctx, dsn, f)
+	if err != nil {
+		return err
+	}
+	db, err := s.connect(ctx, c.Config)
+	if err != nil {
+		return withHint(err, "start the server, or give its address: salvor init 'host=/var/run/postgresql port=5432 user=postgres'")
+	}
+	defer db.Close()
+	srv, err := db.Server(ctx)
+	if err != nil {
+		return err
+	}
+	control, err := datadir.ReadControl(c.Postgres.DataDir)
+	if err != nil {
+		return withHint(err, "run init on the server's host, as root or as its user")
+	}
+	if control.SystemID != srv.SystemID {
+		return &failed{exitNotNow, "wrong_data_dir", "set postgres.data_dir to " + srv.DataDirectory,
+			fmt.Errorf("%s belongs to cluster %s, and the server is cluster %s", c.Postgres.DataDir, control.SystemID, srv.SystemID)}
+	}
+	v := initView{ConfigFile: c.path, ConfigWritten: fresh, Cluster: c.Cluster, SystemID: srv.SystemID, DataDir: c.Postgres.DataDir, SQL: []string{}}
+	if f.plan {
+		return s.planInit(ctx, c, v)
+	}
+	if err := c.write(srv); err != nil {
+		return err
+	}
+	if err := s.initRepositories(ctx, c, &v); err != nil {
+		return err
+	}
+	if err := s.initPlace(ctx, c, srv, control, &v); err != nil {
+		return err
+	}
+	if err := v.archiving(srv); err != nil {
+		return err
+	}
+	return s.out.document(v, v.text())
+}
+
+// initial is a configuration, with what is not on the disk yet.
+type initial struct {
+	*config.Config
+	path     string
+	files    []newFile // to write, the configuration last
+	identity string    // the content of the key file that is new
+}
+
+type newFile struct {
+	path string
+	data []byte
+	mode os.FileMode
+}
+
+// initConfig gives the configuration that is there, or makes one.
+func (s *session) initConfig(ctx context.Context, dsn string, f initFlags) (*initial, bool, error) {
+	path, err := config.Find(s.configPath, s.env)
+	var missing *config.NotFoundError
+	if errors.As(err, &missing) {
+		if path == "" {
+			path = "salvor.yaml"
+		}
+		c, err := s.newConfig(ctx, path, dsn, f)
+		return c, true, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if dsn != "" || len(f.repos) > 0 || f.cluster != "" {
+		return nil, false, usageError("change "+path+" and run salvor init again, or name another file with -c",
+			"%s exists: DSN, --repo and --cluster are for making a new configuration", path)
+	}
+	c, err := config.Load(path, s.env)
+	if err != nil {
+		return nil, false, err
+	}
+	return &initial{Config: c, path: c.File()}, false, nil
+}
+
+// newConfig makes a configuration from what the server says.
+func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) (*initial, error) {
+	if len(f.repos) == 0 {
+		return nil, usageError("salvor init --repo file:///var/lib/salvor/repo", "init needs --repo: where backups go")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	at, err := conn.ParseDSN(dsn)
+	if err != nil {
+		return nil, usageError("", "%w", err)
+	}
+	db, err := conn.Open(ctx, at)
+	if err != nil {
+		return nil, withHint(err, "start the server, or give its address: salvor init 'host=/var/run/postgresql port=5432 user=postgres'")
+	}
+	defer db.Close()
+	srv, err := db.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at = db.Config()
+	c := &initial{path: path}
+	m := config.Minimal{Cluster: f.cluster, Postgres: config.Postgres{
+		DataDir: srv.DataDirectory, Host: at.Host, Port: at.Port, User: at.User, Database: at.Database}}
+	if m.Cluster == "" {
+		m.Cluster = "main"
+	}
+	if password := passwordOf(dsn); password != "" {
+		name := "salvor.pgpass"
+		m.Postgres.Password = config.Secret{File: name}
+		c.files = append(c.files, newFile{filepath.Join(filepath.Dir(path), name), []byte(password + "\n"), 0o600})
+	}
+	if m.Repositories, err = c.newRepositories(f); err != nil {
+		return nil, err
+	}
+	data := config.Render(m)
+	c.files = append(c.files, newFile{path, data, 0o640})
+	c.Config, err = config.Parse(config.Source{Name: path, Dir: filepath.Dir(path), Data: data, Env: s.env, Hostname: "localhost"})
+	if err != nil {
+		return nil, fmt.Errorf("making the configuration: %w", err)
+	}
+	return c, nil
+}
+
+// newRepositories reads --repo, and draws a key for all of them.
+func (c *initial) newRepositories(f initFlags) ([]config.Repository, error) {
+	var out []config.Repository
+	for i, text := range f.repos {
+		name, u, ok := strings.Cut(text, "=")
+		if !ok || strings.Contains(name, "/") {
+			name, u = fmt.Sprintf("repo%d", i+1), text
+		}
+		if _, err := url.Parse(u); err != nil {
+			return nil, usageError("", "--repo %q: %w", text, err)
+		}
+		r := config.Repository{Name: name, URL: u, Encryption: config.EncryptionNone}
+		if !f.plain {
+			r.Encryption = config.AES256GCM
+			r.Key = config.Secret{File: "salvor.key"}
+		}
+		out = append(out, r)
+	}
+	if f.plain {
+		return out, nil
+	}
+	path := filepath.Join(filepath.Dir(c.path), "salvor.key")
+	if _, err := os.Stat(path); err == nil {
+		return out, nil // of an earlier init
+	}
+	_, identity, err := keys.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	c.identity = identity
+	c.files = append(c.files, newFile{path, []byte("# opens the repositories of " + filepath.Base(c.path) + "; whoever has it can read every backup\n" + identity + "\n"), 0o600})
+	return out, nil
+}
+
+func passwordOf(dsn string) string {
+	if u, err := url.Parse(dsn); err == nil && u.User != nil {
+		p, _ := u.User.Password()
+		return p
+	}
+	for _, word := range strings.Fields(dsn) {
+		if p, ok := strings.CutPrefix(word, "password="); ok {
+			return strings.Trim(p, "'")
+		}
+	}
+	return ""
+}
+
+// write makes the new files, for the server's user, who runs archive_command.
+func (c *initial) write(srv conn.Server) error {
+	for _, f := range c.files {
+		if err := writeNew(f, c.Postgres.DataDir); err != nil {
+			return fmt.Errorf("writing %s: %w", f.path, err)
+		}
+	}
+	return nil
+}
+
+func writeNew(f newFile, like string) error {
+	out, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(f.data)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	return ownLike(f.path, like)
+}
+
+// ownLike gives a file or directory the owner of another, if we are root.
+func ownLike(path, like string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(like)
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return os.Chown(path, int(st.Uid), int(st.Gid))
+	}
+	return nil
+}
+
+// initRepositories creates the repositories that are missing. The recovery key is a
+// second way in, for the day the key file is lost: it is shown once and kept nowhere.
+func (s *session) initRepositories(ctx context.Context, c *initial, v *initView) error {
+	var recovery *keys.Secret
+	var recoveryText string
+	for _, rc := range c.Repositories {
+		secret, err := secretOf(ctx, rc)
+		if err != nil {
+			return err
+		}
+		var secrets []keys.Secret
+		if secret != nil {
+			if recovery == nil {
+				r, text, err := keys.NewIdentity()
+				if err != nil {
+					return err
+				}
+				recovery, recoveryText = &r, text
+			}
+			secrets = []keys.Secret{*secret, *recovery}
+		}
+		created, err := s.initRepository(ctx, rc, c.Postgres.DataDir, secrets)
+		if err != nil {
+			return fmt.Errorf("repository %s: %w", rc.Name, err)
+		}
+		if created && secret != nil {
+			v.RecoveryKey = recoveryText
+		}
+		v.Repositories = append(v.Repositories, initRepository{rc.Name, rc.URL, secret != nil, created})
+	}
+	return nil
+}
+
+func (s *session) initRepository(ctx context.Context, rc config.Repository, like string, secrets []keys.Secret) (created bool, err error) {
+	if err := ownDirectory(rc.URL, like); err != nil {
+		return false, err
+	}
+	st, err := storeopen.Open(ctx, rc.URL, storeopen.Options{Create: true})
+	if err != nil {
+		return false, err
+	}
+	defer st.Close()
+	_, err = repoopen.Init(ctx, st, secrets, s.clock.Now())
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, store.ErrExists) {
+		return false, err
+	}
+	r, err := s.openRepository(ctx, rc) // it must open, or the key is another's
+	if err != nil {
+		return false, err
+	}
+	r.close()
+	return false, nil
+}
+
+// ownDirectory makes the directory of a file repository for the server's user, who
+// archives into it, when root makes it.
+func ownDirectory(rawURL, like string) error {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "file" || os.Geteuid() != 0 {
+		return nil // whoever opens the store explains what is wrong
+	}
+	if _, err := os.Stat(u.Path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.MkdirAll(u.Path, 0o750); err != nil {
+		return err
+	}
+	return ownLike(u.Path, like)
+}
+
+// initPlace makes the cluster's place in every repository, and marks the data
+// directory with its incarnation.
+func (s *session) initPlace(ctx context.Context, c *initial, srv conn.Server, control datadir.Control, v *initView) error {
+	marker, err := catalog.ReadMarker(c.Postgres.DataDir)
+	unmarked := errors.Is(err, catalog.ErrNoMarker)
+	if unmarked {
+		marker = catalog.Marker{Incarnation: catalog.NewIncarnation()}
+	} else if err != nil {
+		return err
+	}
+	v.Incarnation = marker.Incarnation
+	origin := catalog.Origin{Cluster: c.Cluster, SystemID: srv.SystemID, Incarnation: marker.Incarnation,
+		CreatedAt: s.clock.Now().UTC(), Version: srv.Version, Sizes: control.Sizes}
+	all, closeAll, err := s.openAll(ctx, c.Config)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	for _, r := range all {
+		if err := catalog.WriteOrigin(ctx, r.objects, origin); err != nil && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("making the cluster's place in repository %s: %w", r.name, err)
+		}
+	}
+	if !unmarked {
+		return nil
+	}
+	return catalog.WriteMarker(c.Postgres.DataDir, marker)
+}
+
+// archiving says what is left to do on the server.
+func (v *initView) archiving(srv conn.Server) error {
+	want, err := archiveCommand(v.ConfigFile)
+	if err != nil {
+		return err
+	}
+	v.ArchiveCommand, v.ArchiveMode = want, srv.ArchiveMode
+	if srv.WALLevel == "minimal" {
+		v.SQL = append(v.SQL, "ALTER SYSTEM SET wal_level = 'replica';")
+		v.RestartRequired = true
+	}
+	if srv.ArchiveMode == "off" {
+		v.SQL = append(v.SQL, "ALTER SYSTEM SET archive_mode = 'on';")
+		v.RestartRequired = true
+	}
+	if srv.ArchiveCommand != want {
+		v.SQL = append(v.SQL, fmt.Sprintf("ALTER SYSTEM SET archive_command = '%s';", strings.ReplaceAll(want, "'", "''")))
+		if !v.RestartRequired {
+			v.SQL = append(v.SQL, "SELECT pg_reload_conf();")
+		}
+	}
+	return nil
+}
+
+func (v initView) text() tabular {
+	return lines(func(w io.Writer) {
+		if v.ConfigWritten {
+			fmt.Fprintf(w, "Configuration written: %s\n", v.ConfigFile)
+		} else {
+			fmt.Fprintf(w, "Configuration: %s\n", v.ConfigFile)
+		}
+		fmt.Fprintf(w, "Cluster %s, system identifier %s, incarnation %s\n", v.Cluster, v.SystemID, v.Incarnation)
+		for _, r := range v.Repositories {
+			what := "is there"
+			if r.Created {
+				what = "created"
+			}
+			if !r.Encrypted {
+				what += ", NOT encrypted"
+			}
+			fmt.Fprintf(w, "Repository %s at %s: %s\n", r.Name, r.URL, what)
+		}
+		if v.RecoveryKey != "" {
+			fmt.Fprintf(w, `
+SAVE THIS RECOVERY KEY, outside of this machine. It is shown once and kept nowhere.
+It opens the repositories when the key file is lost; losing both loses every backup.
+
+    %s
+`, v.RecoveryKey)
+		}
+		if len(v.SQL) == 0 {
+			fmt.Fprintf(w, "\nWAL archiving is set up. Next: salvor backup\n")
+			return
+		}
+		fmt.Fprintf(w, "\nLet PostgreSQL archive its WAL. As superuser, run:\n\n")
+		for _, q := range v.SQL {
+			fmt.Fprintf(w, "    %s\n", q)
+		}
+		if v.RestartRequired {
+			fmt.Fprintf(w, "\nand restart the server: archive_mode and wal_level are read at its start only.\n")
+		}
+		fmt.Fprintf(w, "\nThen: salvor backup\n")
+	})
+}
+
+// planInit says what init would do.
+func (s *session) planInit(ctx context.Context, c *initial, v initView) error {
+	d := details{{"cluster", v.Cluster}, {"system id", v.SystemID.String()}, {"data directory", v.DataDir}}
+	for _, f := range c.files {
+		d = append(d, detail{"would write", f.path})
+	}
+	for _, rc := range c.Repositories {
+		state := "would create"
+		if st, err := storeopen.Open(ctx, rc.URL, storeopen.Options{}); err == nil {
+			if _, _, err := repoopen.Read(ctx, st); err == nil {
+				state = "is there"
+			}
+			st.Close()
+		}
+		v.Repositories = append(v.Repositories, initRepository{rc.Name, rc.URL, rc.Encryption != config.EncryptionNone, false})
+		d = append(d, detail{"repository " + rc.Name, rc.URL + " " + state})
+	}
+	return s.out.document(v, d)
+}

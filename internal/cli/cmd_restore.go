@@ -1,0 +1,373 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/restore"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// restoreFlags are the options of salvor restore.
+type restoreFlags struct {
+	targetFlags
+	to          string
+	tablespaces []string
+	action      string
+	standby     bool
+	takeover    bool
+	repository  string
+	workers     int
+	plan        bool
+
+	start      bool
+	port       int
+	socketDir  string
+	set        []string
+	configFile string
+}
+
+func restoreCmd(s *session) *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use:     "restore --to DIR",
+		Short:   "Rebuild a data directory, at any moment that backups and WAL cover",
+		GroupID: groupDaily,
+		Long: `Rebuild a data directory such that starting PostgreSQL on it recovers to the
+target, and then promotes (or does what --action says). The target is checked
+against backups and archived WAL before a byte is written.
+
+The result is a copy: it archives nothing and can run beside the original.
+With --takeover it takes the original's place; with --standby it follows it.`,
+		Args: positional(),
+	}
+	f.declare(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.to, "to", "", "the new data `directory`")
+	fl.StringArrayVar(&f.tablespaces, "tablespace-map", nil, "`OID=DIR`: where a tablespace goes; can be repeated")
+	choiceVar(cmd, &f.action, "action", []string{"promote", "pause", "shutdown"}, "what the server does at the target")
+	fl.BoolVar(&f.standby, "standby", false, "restore a standby, which goes on following")
+	fl.BoolVar(&f.takeover, "takeover", false, "take the original's place, and archive as it did")
+	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else the first that can serve)")
+	fl.IntVar(&f.workers, "workers", 0, "files written at the same time (else backup.workers)")
+	fl.BoolVar(&f.start, "start", false, "start the server too, leave it running, and wait for the target")
+	fl.IntVar(&f.port, "port", 0, "port of the started server")
+	fl.StringVar(&f.socketDir, "socket-dir", "", "`directory` of the started server's socket")
+	fl.StringArrayVar(&f.set, "set", nil, "`name=value`: a setting for the started server; can be repeated")
+	fl.StringVar(&f.configFile, "config-file", "", "`postgresql.conf` for the started server, if it is not in the backup")
+	planFlag(cmd, &f.plan)
+	cmd.RunE = s.run(func(ctx context.Context, _ []string) error { return s.restore(ctx, f) })
+	return cmd
+}
+
+func (s *session) restore(ctx context.Context, f restoreFlags) error {
+	began := s.clock.Now()
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	c, err := s.config()
+	if err != nil {
+		return err
+	}
+	r, choice, err := s.choose(ctx, c, f.repository, o.Target)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	o.Choice, o.Objects, o.Clock = choice, r.objects, s.clock
+	if o.Workers == 0 {
+		o.Workers = c.Backup.Workers
+	}
+	if f.plan {
+		return s.planRestore(ctx, r, o)
+	}
+	start, err := s.startOptions(ctx, c, f, o)
+	if err != nil {
+		return err
+	}
+	if err := s.chooseLife(ctx, c, r, &o); err != nil {
+		return err
+	}
+	p := s.progress("restore")
+	o.Events = restore.Events{
+		Phase:    func(name string) { p.update(name, 0, 0) },
+		Progress: func(done, total uint64) { p.update("restore", int64(done), int64(total)) },
+		Warn:     func(m string) { s.log.Warn(m) },
+	}
+	res, err := restore.Run(ctx, o)
+	p.close()
+	if err != nil {
+		return err
+	}
+	v := viewOfRestore(o, r.name, res)
+	if f.start {
+		s.log.Info("starting the server", "data_dir", o.To)
+		started, err := restore.Start(ctx, start)
+		if err != nil {
+			return withHint(fmt.Errorf("%s is restored, but its server did not come up: %w", o.To, err), "what it wrote is in "+filepath.Join(o.To, "log"))
+		}
+		v.started(started)
+	}
+	v.Seconds = seconds(s.clock.Now().Sub(began))
+	return s.out.document(v, v.details(f))
+}
+
+// options reads what can be read without the configuration.
+func (f restoreFlags) options() (restore.Options, error) {
+	o := restore.Options{Action: restore.Action(f.action), Standby: f.standby, Takeover: f.takeover, Workers: f.workers, Tablespaces: map[pg.OID]string{}}
+	var err error
+	if o.Target, err = f.target(); err != nil {
+		return o, err
+	}
+	if f.to == "" {
+		return o, usageError("salvor restore --to /new/data/directory", "restore needs --to: the new data directory")
+	}
+	if o.To, err = filepath.Abs(f.to); err != nil {
+		return o, err
+	}
+	for _, m := range f.tablespaces {
+		k, dir, ok := strings.Cut(m, "=")
+		oid, err := strconv.ParseUint(k, 10, 32)
+		if !ok || err != nil || dir == "" {
+			return o, usageError("", "--tablespace-map %q: want OID=DIR", m)
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return o, err
+		}
+		o.Tablespaces[pg.OID(oid)] = dir
+	}
+	switch {
+	case o.Standby && o.Target.Kind != catalog.ToLatest:
+		return o, usageError("", "--standby follows the primary: it takes no target")
+	case o.Standby && o.Takeover:
+		return o, usageError("", "--standby and --takeover exclude each other: promote the standby for that")
+	case o.Target.Kind == catalog.ToLatest && o.Action != restore.Promote:
+		return o, usageError("name a target, as --at, --lsn or --immediate", "--action %s needs a target: at the end of the WAL PostgreSQL always promotes", o.Action)
+	case !f.start && (f.port != 0 || f.socketDir != "" || len(f.set) > 0 || f.configFile != ""):
+		return o, usageError("", "--port, --socket-dir, --set and --config-file need --start")
+	case f.workers < 0:
+		return o, usageError("", "--workers must be 1 or more")
+	}
+	return o, nil
+}
+
+// choose finds the repository and the backup that lead to the target: the first
+// repository that can, in it the present place of the cluster, then, for a target
+// that tells a moment, its former ones.
+func (s *session) choose(ctx context.Context, c *config.Config, name string, t catalog.Target) (*repository, catalog.Choice, error) {
+	list := c.Repositories
+	if name != "" {
+		r, err := c.Repository(name)
+		if err != nil {
+			return nil, catalog.Choice{}, usageError("", "--repo: %w", err)
+		}
+		list = []config.Repository{r}
+	}
+	var first error
+	for _, rc := range list {
+		r, err := s.openRepository(ctx, rc)
+		if err == nil {
+			var choice catalog.Choice
+			if choice, err = s.chooseIn(ctx, c, r, t); err == nil {
+				return r, choice, nil
+			}
+			r.close()
+		}
+		if first == nil {
+			first = err
+		} else {
+			s.log.Warn(err.Error())
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, catalog.Choice{}, first
+}
+
+func (s *session) chooseIn(ctx context.Context, c *config.Config, r *repository, t catalog.Target) (catalog.Choice, error) {
+	origins, err := s.places(ctx, c, r)
+	if err != nil {
+		return catalog.Choice{}, err
+	}
+	if t.BackupID == "" && (t.Kind == catalog.ToLatest || t.Kind == catalog.ToImmediate) {
+		origins = origins[:1]
+	}
+	var first error
+	for _, o := range origins {
+		life, err := catalog.ReadLife(ctx, r.objects, o)
+		if err != nil {
+			return catalog.Choice{}, err
+		}
+		choice, err := life.Resolve(ctx, r.objects, t)
+		if err == nil {
+			return choice, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.As(err, new(*catalog.NotCovered)) && !errors.Is(err, catalog.ErrNoBackup) {
+			return catalog.Choice{}, err
+		}
+	}
+	return catalog.Choice{}, first
+}
+
+// chooseLife decides whose life the restored directory lives: its source's, for a
+// standby; a new one that the repositories know, for a takeover; else a new one that
+// they don't.
+func (s *session) chooseLife(ctx context.Context, c *config.Config, r *repository, o *restore.Options) error {
+	origin := o.Choice.Origin
+	var err error
+	if o.RestoreCommand, err = restoreCommand(c.File(), string(origin.Incarnation), o.Standby); err != nil {
+		return err
+	}
+	if o.Standby {
+		o.Incarnation = origin.Incarnation
+		return nil
+	}
+	o.Incarnation = catalog.NewIncarnation()
+	if !o.Takeover {
+		return nil
+	}
+	origin.Parent, origin.BackupID = origin.Incarnation, o.Choice.Backup.ID
+	origin.Incarnation, origin.CreatedAt = o.Incarnation, s.clock.Now().UTC()
+	all, closeAll, err := s.openAll(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	for _, r := range all {
+		if err := catalog.WriteOrigin(ctx, r.objects, origin); err != nil && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("making a place in repository %s: %w", r.name, err)
+		}
+	}
+	return nil
+}
+
+func (s *session) startOptions(ctx context.Context, c *config.Config, f restoreFlags, o restore.Options) (restore.StartOptions, error) {
+	so := restore.StartOptions{DataDir: o.To, Port: f.port, SocketDir: f.socketDir, Action: o.Action, Target: o.Target, Standby: o.Standby,
+		Backup: o.Choice.Backup, Set: map[string]string{}, Warn: func(m string) { s.log.Warn(m) }}
+	if !f.start {
+		return so, nil
+	}
+	for _, kv := range f.set {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || name == "" {
+			return so, usageError("", "--set %q: want name=value", kv)
+		}
+		so.Set[name] = value
+	}
+	var err error
+	if f.configFile != "" {
+		if so.ConfigFile, err = filepath.Abs(f.configFile); err != nil {
+			return so, err
+		}
+	} else if conf := o.Choice.Backup.Needs.ConfigFile; conf != "" {
+		return so, usageError("give one with --config-file, or start the server as the host's packages do", "the source kept its configuration outside its data directory, in %s, so it is not in the backup, and --start needs one", conf)
+	}
+	if so.BinDir, err = binDir(ctx, c, o.Choice.Backup.Version.Major()); err != nil {
+		return so, err
+	}
+	so.Connect, err = connConfig(ctx, c)
+	return so, err
+}
+
+// restoreView is a restore in documents.
+type restoreView struct {
+	BackupID        string      `json:"backup_id"`
+	Repository      string      `json:"repository"`
+	To              string      `json:"to"`
+	Target          string      `json:"target"`
+	Timeline        pg.Timeline `json:"timeline"`
+	Restored        uint64      `json:"restored_bytes"`
+	Fetched         uint64      `json:"fetched_bytes"`
+	Written         uint64      `json:"written_bytes"`
+	Files           uint64      `json:"file_count"`
+	Seconds         float64     `json:"duration_seconds"`
+	RecoveredToLSN  *pg.LSN     `json:"recovered_to_lsn,omitempty"`
+	RecoveredToTime stamp       `json:"recovered_to_time,omitzero"`
+	PID             int         `json:"server_pid,omitzero"`
+	Port            int         `json:"server_port,omitzero"`
+	SocketDir       string      `json:"server_socket_dir,omitzero"`
+}
+
+func viewOfRestore(o restore.Options, repository string, r restore.Result) restoreView {
+	return restoreView{BackupID: o.Choice.Backup.ID, Repository: repository, To: o.To, Target: o.Target.String(), Timeline: o.Choice.Path.History.Timeline,
+		Restored: r.Restored, Fetched: r.Fetched, Written: r.Written, Files: r.Files}
+}
+
+func (v *restoreView) started(s restore.Started) {
+	if s.LSN != 0 {
+		v.RecoveredToLSN = &s.LSN
+	}
+	v.RecoveredToTime, v.PID, v.Port, v.SocketDir = stamp(s.Time), s.PID, s.Port, s.SocketDir
+}
+
+func (v restoreView) details(f restoreFlags) details {
+	d := details{
+		{"restored", v.To}, {"from backup", v.BackupID + " in " + v.Repository}, {"target", v.Target},
+		{"size", fmt.Sprintf("%s in %d files", formatBytes(int64(v.Restored)), v.Files)},
+		{"fetched", formatBytes(int64(v.Fetched))}, {"took", formatDuration(secondsOf(v.Seconds))},
+	}
+	if v.RecoveredToLSN != nil {
+		d = append(d, detail{"recovered to", strings.TrimSpace(v.RecoveredToLSN.String() + "  " + formatTime(time.Time(v.RecoveredToTime)))})
+	}
+	switch {
+	case v.PID != 0:
+		d = append(d, detail{"server", fmt.Sprintf("process %d, port %d, socket in %s", v.PID, v.Port, v.SocketDir)},
+			detail{"stop it with", "pg_ctl stop -D " + v.To})
+	case !f.start:
+		d = append(d, detail{"next", "start PostgreSQL on it: pg_ctl start -D " + v.To})
+	}
+	return d
+}
+
+// planRestore says what a restore would do.
+func (s *session) planRestore(ctx context.Context, r *repository, o restore.Options) error {
+	if err := restore.Check(o); err != nil {
+		return err
+	}
+	c := o.Choice
+	walBytes := int64(len(c.Path.Steps)) * int64(c.Archive.SegmentSize)
+	segments := 0
+	for _, step := range c.Path.Steps {
+		if step.Segment.Start(c.Archive.SegmentSize) <= c.StopLSN {
+			segments++
+		}
+	}
+	v := struct {
+		BackupID     string      `json:"backup_id"`
+		Repository   string      `json:"repository"`
+		To           string      `json:"to"`
+		Target       string      `json:"target"`
+		Timeline     pg.Timeline `json:"timeline"`
+		Restored     uint64      `json:"restored_bytes"`
+		FromLSN      pg.LSN      `json:"wal_from_lsn"`
+		ToLSN        pg.LSN      `json:"wal_to_lsn"`
+		Segments     int         `json:"wal_segments"`
+		WALBytes     int64       `json:"wal_bytes"`
+		LastCommitAt stamp       `json:"last_commit_at,omitzero"`
+	}{c.Backup.ID, r.name, o.To, o.Target.String(), c.Path.History.Timeline, c.Backup.Size, c.Backup.StartLSN, c.StopLSN,
+		segments, min(walBytes, int64(segments)*int64(c.Archive.SegmentSize)), stamp{}}
+	if c.LastCommit != nil {
+		v.LastCommitAt = stamp(c.LastCommit.Time)
+	}
+	return s.out.document(v, details{
+		{"backup", v.BackupID + " in " + v.Repository}, {"to", v.To}, {"target", v.Target},
+		{"timeline", fmt.Sprint(v.Timeline)}, {"would write", formatBytes(int64(v.Restored))},
+		{"WAL to replay", fmt.Sprintf("%s to %s, %d segments, %s", v.FromLSN, v.ToLSN, v.Segments, formatBytes(v.WALBytes))},
+		{"last commit", formatTime(time.Time(v.LastCommitAt))},
+	})
+}

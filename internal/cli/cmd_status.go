@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
+)
+
+func statusCommand(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "Can I recover, to when, and what is broken",
+		GroupID: groupDaily,
+		Args:    positional(),
+		RunE:    s.run(func(ctx context.Context, _ []string) error { return s.status(ctx) }),
+	}
+}
+
+// statusView is the state of protection in documents.
+type statusView struct {
+	OK              bool             `json:"ok"`
+	Cluster         string           `json:"cluster"`
+	Server          serverView       `json:"server"`
+	Components      []componentView  `json:"components"`
+	RecoverableFrom stamp            `json:"recoverable_from,omitzero"`
+	RecoverableTo   stamp            `json:"recoverable_to,omitzero"`
+	LastBackupAt    stamp            `json:"last_backup_at,omitzero"`
+	LastBackupID    string           `json:"last_backup_id,omitempty"`
+	Repositories    []repositoryView `json:"repositories"`
+	Problems        []string         `json:"problems"`
+}
+
+type serverView struct {
+	Reachable bool        `json:"reachable"`
+	Version   string      `json:"version,omitempty"`
+	Role      string      `json:"role,omitempty"`
+	Timeline  pg.Timeline `json:"timeline,omitzero"`
+	LSN       pg.LSN      `json:"lsn,omitzero"`
+}
+
+type componentView struct {
+	Name       string   `json:"name"`
+	Kind       string   `json:"kind"`
+	RPOSeconds *float64 `json:"rpo_seconds,omitempty"`
+	OK         bool     `json:"ok"`
+}
+
+type repositoryView struct {
+	Name            string `json:"name"`
+	URL             string `json:"url"`
+	OK              bool   `json:"ok"`
+	RecoverableFrom stamp  `json:"recoverable_from,omitzero"`
+	RecoverableTo   stamp  `json:"recoverable_to,omitzero"`
+	Backups         int    `json:"backups"`
+}
+
+func (s *session) status(ctx context.Context) error {
+	c, err := s.config()
+	if err != nil {
+		return err
+	}
+	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Repositories: []repositoryView{}}
+	v.Server = s.serverState(ctx, c, &v)
+	var rpo *float64
+	for _, rc := range c.Repositories {
+		lag := s.repositoryState(ctx, c, rc, &v)
+		if rpo == nil || lag != nil && *lag < *rpo {
+			rpo = lag
+		}
+	}
+	v.Components = []componentView{{Name: c.Cluster, Kind: "database", RPOSeconds: rpo, OK: v.OK}}
+	if err := s.out.document(v, v.details()); err != nil {
+		return err
+	}
+	if !v.OK {
+		return foundProblem("`salvor doctor` tests each part and names the fix", "%s", v.Problems[0])
+	}
+	return nil
+}
+
+func (v *statusView) problem(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	v.OK = false
+	for _, p := range v.Problems {
+		if p == text {
+			return
+		}
+	}
+	v.Problems = append(v.Problems, text)
+}
+
+func (s *session) serverState(ctx context.Context, c *config.Config, v *statusView) serverView {
+	db, err := s.connect(ctx, c)
+	if err != nil {
+		v.problem("the server cannot be asked: %v", err)
+		return serverView{}
+	}
+	defer db.Close()
+	srv, err := db.Server(ctx)
+	if err != nil {
+		v.problem("the server cannot be asked: %v", err)
+		return serverView{}
+	}
+	out := serverView{Reachable: true, Version: srv.Version.String(), Role: "primary", Timeline: srv.Timeline}
+	if srv.InRecovery {
+		out.Role = "standby"
+		out.LSN, err = db.ReplayLSN(ctx)
+	} else {
+		out.LSN, err = db.CurrentLSN(ctx)
+	}
+	if err != nil {
+		v.problem("the server's position is not known: %v", err)
+	}
+	return out
+}
+
+// repositoryState adds what a repository can give back, and says how much time
+// would be lost, if that is known.
+func (s *session) repositoryState(ctx context.Context, c *config.Config, rc config.Repository, v *statusView) *float64 {
+	out := repositoryView{Name: rc.Name, URL: rc.URL}
+	defer func() { v.Repositories = append(v.Repositories, out) }()
+	r, err := s.openRepository(ctx, rc)
+	if err != nil {
+		v.problem("%v", err)
+		return nil
+	}
+	defer r.close()
+	w, err := s.lookAtWAL(ctx, c, r)
+	if err != nil {
+		v.problem("repository %s: %v", rc.Name, err)
+		return nil
+	}
+	life, err := s.life(ctx, c, r)
+	if err != nil {
+		v.problem("repository %s: %v", rc.Name, err)
+		return nil
+	}
+	out.OK, out.Backups, out.RecoverableFrom, out.RecoverableTo = w.OK, len(life.Backups), w.Earliest, w.Latest
+	for _, p := range w.Problems {
+		v.problem("repository %s: %s", rc.Name, p)
+	}
+	if !w.window.OK {
+		return w.LagSeconds
+	}
+	if v.RecoverableFrom.IsZero() || time.Time(w.Earliest).Before(time.Time(v.RecoverableFrom)) {
+		v.RecoverableFrom = w.Earliest
+	}
+	if time.Time(w.Latest).After(time.Time(v.RecoverableTo)) {
+		v.RecoverableTo = w.Latest
+	}
+	if h := w.window.Newest; h.StoppedAt.After(time.Time(v.LastBackupAt)) {
+		v.LastBackupAt, v.LastBackupID = stamp(h.StoppedAt), h.ID
+	}
+	return w.LagSeconds
+}
+
+func (v statusView) details() details {
+	server := "not reachable"
+	if v.Server.Reachable {
+		server = fmt.Sprintf("%s, PostgreSQL %s, timeline %d at %s", v.Server.Role, v.Server.Version, v.Server.Timeline, v.Server.LSN)
+	}
+	d := details{{"cluster", v.Cluster}, {"server", server}}
+	if v.RecoverableFrom.IsZero() {
+		d = append(d, detail{"recoverable", "NOTHING"})
+	} else {
+		d = append(d, detail{"recoverable", formatTime(time.Time(v.RecoverableFrom)) + " to " + formatTime(time.Time(v.RecoverableTo))},
+			detail{"last backup", formatTime(time.Time(v.LastBackupAt)) + "  " + v.LastBackupID})
+	}
+	for _, c := range v.Components {
+		if c.RPOSeconds != nil {
+			d = append(d, detail{"would be lost now", formatDuration(secondsOf(*c.RPOSeconds))})
+		}
+	}
+	for _, r := range v.Repositories {
+		state := "ok"
+		if !r.OK {
+			state = "NOT OK"
+		}
+		d = append(d, detail{"repository " + r.Name, fmt.Sprintf("%s, %d backups, %s", r.URL, r.Backups, state)})
+	}
+	for _, p := range v.Problems {
+		d = append(d, detail{"problem", p})
+	}
+	return d
+}

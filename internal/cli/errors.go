@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/salvor-dr/salvor/internal/backup"
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/expire"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
+	"github.com/salvor-dr/salvor/internal/pg/server"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+	"github.com/salvor-dr/salvor/internal/restore"
+	"github.com/salvor-dr/salvor/internal/store"
+	"github.com/salvor-dr/salvor/internal/wal/archive"
+	"github.com/salvor-dr/salvor/internal/wal/fetch"
+)
+
+// Exit codes, which scripts and PostgreSQL depend on.
+const (
+	exitFailed     = 1
+	exitUsage      = 2 // bad usage or configuration, or refused for want of confirmation
+	exitProblem    = 3 // done, but a check found a problem
+	exitNotNow     = 4 // locked, not the leader, a precondition is not met
+	exitNotFound   = 5 // no such backup, the target is not covered
+	exitAbsent     = 6 // WAL file proven absent
+	exitRepository = 7 // repository cannot be opened
+)
+
+// failure is an error made ready for whoever ran the command.
+type failure struct {
+	exit    int
+	code    string // stable, for programs
+	message string // what failed, on what, why
+	hint    string // the command or setting that helps; may be empty
+}
+
+// failed is an error that knows how the command ends.
+type failed struct {
+	exit int
+	code string
+	hint string
+	err  error
+}
+
+func (e *failed) Error() string { return e.err.Error() }
+func (e *failed) Unwrap() error { return e.err }
+
+// usageError is a command line that cannot be obeyed: exit 2.
+func usageError(hint, format string, args ...any) error {
+	return &failed{exitUsage, "usage", hint, fmt.Errorf(format, args...)}
+}
+
+// foundProblem ends a command that did its work and printed its result, in
+// which something is wrong: exit 3.
+func foundProblem(hint, format string, args ...any) error {
+	return &failed{exitProblem, "problem_found", hint, fmt.Errorf(format, args...)}
+}
+
+// withHint adds to an error what helps against it. Exit and code stay.
+func withHint(err error, hint string) error {
+	f := classify(err)
+	return &failed{f.exit, f.code, hint, err}
+}
+
+// sentinel is how a command ends on an error that an engine tells apart.
+type sentinel struct {
+	is   error
+	exit int
+	code string
+	hint string
+}
+
+// sentinels are tried in order.
+func sentinels() []sentinel {
+	return []sentinel{
+		{catalog.ErrNoBackup, exitNotFound, "no_backup", "`salvor backups list` shows those that there are"},
+		{catalog.ErrNoPlace, exitNotNow, "not_initialised", "`salvor init` makes a place for the cluster in its repositories"},
+		{catalog.ErrNoMarker, exitNotNow, "not_initialised", "`salvor init` makes a place for the cluster in its repositories"},
+		{fetch.ErrAbsent, exitAbsent, "absent", ""},
+		{archive.ErrForeign, exitFailed, "foreign_file", "does archive_command use the configuration of this cluster?"},
+		{lock.ErrLost, exitFailed, "lock_lost", "another process took the work over: was this one stopped for long?"},
+		{store.ErrNoSpace, exitFailed, "no_space", "make room where the repository is; `salvor backups delete` removes a backup"},
+		{repo.ErrWrongKey, exitRepository, "wrong_key", "check `key` of the repository in the configuration"},
+		{repo.ErrUnknownFormat, exitRepository, "unknown_format", "a newer salvor may have written it: update this one"},
+		{repo.ErrNoRepository, exitRepository, "no_repository", "`salvor init` creates what the configuration names and is missing"},
+		{repo.ErrDamaged, exitRepository, "damaged", ""},
+		{context.DeadlineExceeded, exitFailed, "timeout", ""},
+		{context.Canceled, exitFailed, "cancelled", ""},
+	}
+}
+
+// engineFailure fills f in for the typed errors of engines.
+func engineFailure(err error, f *failure) bool {
+	var (
+		noBackup  *backup.Refusal
+		noRestore *restore.Refusal
+		noWAL     *backup.ArchiveTimeout
+		uncovered *catalog.NotCovered
+		held      *lock.Held
+		conflict  *archive.Conflict
+		unknown   *archive.Unregistered
+		last      *expire.LastBackup
+		exit      *server.ExitError
+	)
+	set := func(exit int, code, hint string) bool {
+		f.exit, f.code, f.hint = exit, code, hint
+		return true
+	}
+	switch {
+	case errors.As(err, &noBackup):
+		return set(exitNotNow, "refused", noBackup.Hint)
+	case errors.As(err, &noRestore):
+		return set(exitNotNow, "refused", noRestore.Hint)
+	case errors.As(err, &noWAL):
+		return set(exitFailed, "archive_timeout", noWAL.Hint)
+	case errors.As(err, &uncovered):
+		return set(exitNotFound, "not_covered", uncovered.Possible)
+	case errors.As(err, &held):
+		return set(exitNotNow, "locked", "wait until it has finished")
+	case errors.As(err, &conflict):
+		return set(exitFailed, "conflict", "do two clusters archive into one place? `salvor doctor` looks for the cause")
+	case errors.As(err, &unknown):
+		return set(exitNotNow, "foreign_incarnation", "`salvor init` makes a place for it; a restored copy becomes a cluster of its own by that")
+	case errors.As(err, &last):
+		return set(exitNotNow, "last_backup", "make another backup first, or give --last")
+	case errors.As(err, &exit):
+		return set(exitFailed, "server_ended", "")
+	case conn.Unavailable(err):
+		return set(exitFailed, "postgres_unavailable", "is the server running, and do postgres.host and postgres.port lead to it?")
+	case conn.AuthFailed(err):
+		return set(exitFailed, "postgres_auth", "check postgres.user and postgres.password, and the server's pg_hba.conf")
+	}
+	return false
+}
+
+// classify says how a command ends on err. It is the only place that does.
+func classify(err error) failure {
+	f := failure{exit: exitFailed, code: "failed", message: err.Error()}
+	var (
+		known    *failed
+		invalid  *config.Error
+		noConfig *config.NotFoundError
+		bug      *panicError
+	)
+	switch {
+	case errors.As(err, &known):
+		f.exit, f.code, f.hint = known.exit, known.code, known.hint
+		return f
+	case errors.As(err, &invalid):
+		f.exit, f.code, f.hint = exitUsage, "config_invalid", "every key is in docs/reference/configuration.md; `salvor config validate` checks again"
+		return f
+	case errors.As(err, &noConfig):
+		f.exit, f.code, f.hint = exitUsage, "config_not_found", noConfig.Hint()
+		return f
+	case engineFailure(err, &f):
+		return f
+	case errors.As(err, &bug):
+		f.code, f.hint = "internal", "this is a bug in salvor; run it again with --log-level debug and report what it prints"
+		return f
+	}
+	for _, s := range sentinels() {
+		if errors.Is(err, s.is) {
+			f.exit, f.code, f.hint = s.exit, s.code, s.hint
+			return f
+		}
+	}
+	return f
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo/keys"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+	storeopen "github.com/salvor-dr/salvor/internal/store/open"
+)
+
+// repository is one that the configuration names, opened.
+type repository struct {
+	name    string
+	store   store.Store
+	objects *seal.Objects
+}
+
+func (r *repository) close() { r.store.Close() }
+
+// openRepository opens a repository that exists.
+func (s *session) openRepository(ctx context.Context, c config.Repository) (*repository, error) {
+	secret, err := secretOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	st, err := storeopen.Open(ctx, c.URL, storeopen.Options{})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, withHint(&failed{exitRepository, "no_repository", "", fmt.Errorf("repository %s: %w", c.Name, err)},
+			"`salvor init` creates what the configuration names and is missing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
+	}
+	r, err := repoopen.Open(ctx, st, secret)
+	if err != nil {
+		st.Close()
+		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
+	}
+	return &repository{c.Name, st, r.Objects}, nil
+}
+
+// secretOf gives the configured key, nil where there is no encryption.
+func secretOf(ctx context.Context, c config.Repository) (*keys.Secret, error) {
+	if c.Encryption == config.EncryptionNone {
+		return nil, nil
+	}
+	text, err := c.Key.Resolve(ctx)
+	if err != nil {
+		return nil, &failed{exitUsage, "key_unreadable", "", fmt.Errorf("the key of repository %s: %w", c.Name, err)}
+	}
+	secret, err := keys.ParseSecret([]byte(text))
+	if err != nil {
+		return nil, &failed{exitUsage, "key_invalid", "", fmt.Errorf("the key of repository %s (%s): %w", c.Name, c.Key, err)}
+	}
+	return &secret, nil
+}
+
+// openNamed opens the repository that --repo names, or else the first.
+func (s *session) openNamed(ctx context.Context, c *config.Config, name string) (*repository, error) {
+	if name == "" {
+		return s.openRepository(ctx, c.Repositories[0])
+	}
+	r, err := c.Repository(name)
+	if err != nil {
+		return nil, usageError("", "--repo: %w", err)
+	}
+	return s.openRepository(ctx, r)
+}
+
+// openAll opens every repository; one that does not open fails it all.
+func (s *session) openAll(ctx context.Context, c *config.Config) (all []*repository, close func(), err error) {
+	close = func() {
+		for _, r := range all {
+			r.close()
+		}
+	}
+	for _, rc := range c.Repositories {
+		r, err := s.openRepository(ctx, rc)
+		if err != nil {
+			close()
+			return nil, nil, err
+		}
+		all = append(all, r)
+	}
+	return all, close, nil
+}
+
+func (s *session) locks(r *repository) (*lock.Locks, error) { return lock.New(r.store, s.clock) }
+
+// places gives the places of the cluster in a repository: the one that the data
+// directory on this host belongs to first, or else the newest, then the others,
+// newest first. It fails with catalog.ErrNoPlace if there is none.
+func (s *session) places(ctx context.Context, c *config.Config, r *repository) ([]catalog.Origin, error) {
+	all, err := catalog.Places(ctx, r.objects, c.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("cluster %s in repository %s: %w", c.Cluster, r.name, catalog.ErrNoPlace)
+	}
+	slices.Reverse(all)
+	here, ok := localPlace(c)
+	i := slices.IndexFunc(all, func(o catalog.Origin) bool { return ok && o.Place() == here })
+	if i > 0 {
+		all[0], all[i] = all[i], all[0]
+		slices.SortStableFunc(all[1:], func(a, b catalog.Origin) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	}
+	return all, nil
+}
+
+// localPlace gives the place of the data directory on this host, and false if there
+// is no directory, or it was never registered.
+func localPlace(c *config.Config) (catalog.Place, bool) {
+	m, err := catalog.ReadMarker(c.Postgres.DataDir)
+	if err != nil {
+		return catalog.Place{}, false
+	}
+	control, err := datadir.ReadControl(c.Postgres.DataDir)
+	if err != nil {
+		return catalog.Place{}, false
+	}
+	return catalog.Place{Cluster: c.Cluster, SystemID: control.SystemID, Incarnation: m.Incarnation}, true
+}
+
+// life reads what a repository knows of the cluster's present place.
+func (s *session) life(ctx context.Context, c *config.Config, r *repository) (catalog.Life, error) {
+	origins, err := s.places(ctx, c, r)
+	if err != nil {
+		return catalog.Life{}, err
+	}
+	return catalog.ReadLife(ctx, r.objects, origins[0])
+}
