@@ -26,7 +26,7 @@ type Store struct {
 	owner *owner      // who gets what is made; nil leaves it as it is
 	dirs  dirCache
 	locks [stripes]chan struct{}
-	bufs  sync.Pool // of *[]byte, bufferSize long
+	bufs  sync.Pool // of *[]byte, up to bufferSize long
 }
 
 var (
@@ -46,7 +46,7 @@ func Open(root string, o Options) (*Store, error) {
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
-	s.bufs.New = func() any { b := make([]byte, 0, bufferSize); return &b }
+	s.bufs.New = func() any { b := make([]byte, 0, bufferStart); return &b }
 	if o.Create {
 		if err := s.makeRoot(); err != nil {
 			return nil, fmt.Errorf("creating the store %s: %w", s, classify(err))

@@ -33,9 +33,11 @@ const (
 	filePerm = 0o640
 	dirPerm  = 0o750
 
-	// bufferSize is what small writes are gathered in, in bytes; larger ones go
-	// to the file as they are.
-	bufferSize = 256 << 10
+	// bufferSize is how much of small writes is gathered, in bytes; larger ones
+	// go to the file as they are. A buffer begins with bufferStart and grows, for
+	// many objects are small.
+	bufferSize  = 256 << 10
+	bufferStart = 4 << 10
 
 	// writebackSize is how many bytes are written before the kernel is asked to
 	// begin storing them. Less costs calls; more leaves the sync at the end more

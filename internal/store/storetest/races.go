@@ -116,7 +116,7 @@ func (*suite) testRaceFolder(t *testing.T, s store.Store) {
 
 // A reader gets the old bytes or the new ones, all of them.
 func (*suite) testRaceReaders(t *testing.T, s store.Store) {
-	const size, versions = 300_000, 26
+	const size, versions = 300_000, 16
 	content := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, size+i) }
 	put(t, s, "k", string(content(0)))
 	done := make(chan struct{})

@@ -270,7 +270,11 @@ func (*suite) testGet(t *testing.T, s store.Store) {
 
 // A large object is streamed: neither writing nor reading holds it.
 func (s *suite) testLarge(t *testing.T, st store.Store) {
-	const size, allowed = 64 << 20, 8 << 20
+	const allowed = 8 << 20
+	size := 64 << 20
+	if s.inMemory {
+		size = 8 << 20 // all of it is held, so there is less to prove
+	}
 	block := noise(7, 1<<20)
 	var made store.Object
 	used := allocated(func() {
@@ -286,7 +290,7 @@ func (s *suite) testLarge(t *testing.T, st store.Store) {
 	if used > allowed && !s.inMemory {
 		t.Errorf("writing %d bytes took %d bytes of memory", size, used)
 	}
-	if made.Size != size {
+	if made.Size != int64(size) {
 		t.Errorf("the size is %d, want %d", made.Size, size)
 	}
 	used = allocated(func() {
