@@ -281,10 +281,11 @@ func labelValue(label []byte, key string) (string, error) {
 }
 
 // Abort gives the backup up and closes its session, which is what makes the
-// server forget it. After Stop it does nothing, so it can be deferred.
-func (b *Backup) Abort() {
+// server forget it. That succeeds whatever ctx says; it bounds the farewell to
+// the server. After Stop, Abort does nothing, so it can be deferred.
+func (b *Backup) Abort(ctx context.Context) {
 	if b.finish() {
-		b.c.Close()
+		b.c.close(ctx)
 	}
 }
 

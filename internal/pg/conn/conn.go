@@ -47,7 +47,6 @@ var sessionSettings = [...]struct{ name, value string }{
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
 	{"default_transaction_read_only", "off"},
-	{"synchronous_commit", "local"}, // no waiting for a standby that may be gone
 	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	{"client_encoding", "UTF8"},
@@ -129,11 +128,14 @@ func (c *Conn) prepare(ctx context.Context) error {
 // Close ends the session; a backup that it holds is aborted by that. A second
 // Close does nothing. The server may still see the session for some
 // milliseconds.
-func (c *Conn) Close() {
+func (c *Conn) Close() { c.close(context.Background()) }
+
+// close says farewell for as long as ctx allows.
+func (c *Conn) close(ctx context.Context) {
 	c.closed.Do(func() {
 		// The farewell is a courtesy. One that can't be sent soon is not worth a
 		// wait, and the socket is closed in any case.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		select {
 		case <-c.turn:

@@ -20,10 +20,10 @@ func (c *Conn) SwitchWAL(ctx context.Context) (pg.LSN, error) {
 //
 // The function alone leaves the record in memory. Taking a transaction id
 // beside it makes a commit, which flushes WAL up to there (RecordTransactionCommit,
-// xact.c).
+// xact.c), but waits for no standby.
 func (c *Conn) CreateRestorePoint(ctx context.Context, name string) (pg.LSN, error) {
 	return c.lsn(ctx, fmt.Sprintf("creating the restore point %q", name),
-		"SELECT pg_create_restore_point($1)::text FROM pg_current_xact_id()", name)
+		"SELECT pg_create_restore_point($1)::text FROM pg_current_xact_id(), set_config('synchronous_commit', 'local', true)", name)
 }
 
 // CurrentLSN is the position up to which a primary has written WAL to the

@@ -28,6 +28,8 @@ type Change struct {
 	XID         uint64
 	// Before and After are the server's clock, read before the transaction began
 	// and after its commit was acknowledged. The commit's own time lies between.
+	// If the server went away right after the commit, After and LSN were read
+	// when it was back.
 	Before, After time.Time
 	// LSN is the server's position after the commit was acknowledged: the
 	// commit's record ends at it or before.
@@ -40,7 +42,7 @@ type Ledger struct {
 	// order of each client, but not between clients.
 	Acknowledged []Change
 	// Unknown holds the changes whose answer did not come: each may be there or
-	// not. Only ID, Version and Before are set.
+	// not. A last one may be committed for sure (XID is set), but not when.
 	Unknown []Change
 }
 
@@ -108,6 +110,11 @@ func (l *Load) client(ctx context.Context, number int64) {
 		}
 		rest(ctx, pollEvery)
 	}
+	if w.open != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ledger.Unknown = append(l.ledger.Unknown, *w.open)
+	}
 }
 
 // writer is one client: its rows have the ids base+1, base+2, …
@@ -116,6 +123,7 @@ type writer struct {
 	base, rows int64
 	versions   []int64 // of row base+1+i
 	made       int
+	open       *Change // committed, and the time and position after it are not yet known
 }
 
 func (w *writer) session(ctx context.Context) error {
@@ -125,7 +133,12 @@ func (w *writer) session(ctx context.Context) error {
 	}
 	defer cn.Close()
 	for ctx.Err() == nil && w.made < loadMax {
-		if err := w.change(ctx, cn); err != nil {
+		if w.open == nil {
+			if err := w.change(ctx, cn); err != nil {
+				return err
+			}
+		}
+		if err := w.settle(ctx, cn); err != nil {
 			return err
 		}
 		w.made++
@@ -139,9 +152,9 @@ const (
 	updateSQL = "UPDATE public." + LoadTable + " SET version = $2 WHERE id = $1 RETURNING pg_current_xact_id()::text::bigint"
 )
 
-// change makes one transaction and writes it into the ledger. Three out of four
-// insert a row. A change whose outcome is unknown gives its row up, so that
-// the ledger stays true.
+// change makes one transaction, which settle then writes into the ledger. Three
+// out of four insert a row. A change whose outcome is unknown gives its row up,
+// so that the ledger stays true.
 func (w *writer) change(ctx context.Context, cn *conn.Conn) error {
 	ch := Change{ID: w.base + w.rows + 1, Version: 1}
 	sql := insertSQL
@@ -168,14 +181,27 @@ func (w *writer) change(ctx context.Context, cn *conn.Conn) error {
 		return err
 	}
 	ch.XID = uint64(xid)
-	// The commit is acknowledged. If the next answer is lost the change counts
-	// all the same, with what is known of it.
-	lsn, err := w.after(ctx, cn, &ch)
-	ch.LSN = lsn
+	w.open = &ch
+	return nil
+}
+
+// settle reads time and position after a commit and writes it into the ledger.
+func (w *writer) settle(ctx context.Context, cn *conn.Conn) error {
+	ch := *w.open
+	var lsn string
+	err := cn.Row(ctx, "SELECT clock_timestamp(), pg_current_wal_lsn()::text", nil, &ch.After, &lsn)
+	if err != nil {
+		return err
+	}
+	ch.After = ch.After.UTC()
+	if ch.LSN, err = pg.ParseLSN(lsn); err != nil {
+		return err
+	}
+	w.open = nil
 	w.load.mu.Lock()
 	defer w.load.mu.Unlock()
 	w.load.ledger.Acknowledged = append(w.load.ledger.Acknowledged, ch)
-	return err
+	return nil
 }
 
 // note keeps the version of a row; zero for one that is given up.
@@ -189,17 +215,6 @@ func (w *writer) note(index, version int64, known bool) {
 	}
 	w.rows++
 	w.versions = append(w.versions, version)
-}
-
-func (w *writer) after(ctx context.Context, cn *conn.Conn, ch *Change) (pg.LSN, error) {
-	var lsn string
-	err := cn.Row(ctx, "SELECT clock_timestamp(), pg_current_wal_lsn()::text", nil, &ch.After, &lsn)
-	if err != nil {
-		ch.After = time.Time{}
-		return 0, err
-	}
-	ch.After = ch.After.UTC()
-	return pg.ParseLSN(lsn)
 }
 
 func rest(ctx context.Context, d time.Duration) {

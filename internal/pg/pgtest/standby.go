@@ -63,7 +63,7 @@ func (c *Cluster) cloneFrom(ctx context.Context, from *Cluster) error {
 	if err != nil {
 		return err
 	}
-	defer backup.Abort()
+	defer backup.Abort(ctx)
 	if err := c.copyLive(from.Dir, c.Dir, true); err != nil {
 		return err
 	}
