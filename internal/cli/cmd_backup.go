@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,8 +12,11 @@ import (
 	"github.com/salvor-dr/salvor/internal/backup"
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/expire"
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // backupFlags are the options of salvor backup.
@@ -83,6 +87,9 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if f.plan {
 		return s.planBackup(ctx, o)
 	}
+	if err := s.sweepLeftovers(ctx, c, r, o.Locks); err != nil {
+		return err
+	}
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
 	head, err := backup.Run(ctx, o)
@@ -97,6 +104,32 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 		return foundProblem("run pg_amcheck, and keep the older backups: salvor backups list", "%d pages of the database are damaged; the first is page %d of %s", n, head.Damaged[0].Block, head.Damaged[0].Path)
 	}
 	return nil
+}
+
+// temporaryAge is when a temporary file of the store must be a dead writer's: no
+// object takes nearly as long to write.
+const temporaryAge = 24 * time.Hour
+
+// sweepLeftovers removes what backups left that were killed. That another one runs
+// is for the backup itself to say.
+func (s *session) sweepLeftovers(ctx context.Context, c *config.Config, r *repository, locks *lock.Locks) error {
+	if t, ok := r.store.(store.TempCleaner); ok {
+		if _, _, err := t.RemoveTemporary(ctx, temporaryAge, s.clock.Now()); err != nil {
+			s.log.Warn("removing temporary files of the repository", "error", err.Error())
+		}
+	}
+	here, ok := localPlace(c)
+	if !ok {
+		return nil
+	}
+	gone, err := expire.SweepKilled(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: here})
+	if errors.As(err, new(*lock.Held)) {
+		return nil
+	}
+	if err == nil && gone.Objects > 0 {
+		s.log.Info("removed what a killed backup had left", "objects", gone.Objects, "bytes", gone.Bytes)
+	}
+	return err
 }
 
 func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options, error) {

@@ -25,7 +25,7 @@ type Config struct {
 	// The PostgreSQL instance on this host.
 	Postgres Postgres `json:"postgres" required:"true"`
 
-	// Where backups and WAL are kept: one or more. Everything is written to each of them.
+	// Where backups and WAL are kept: one or more. WAL is written to each of them, a backup to the first or to the one that --repo names.
 	Repositories []Repository `json:"repositories" required:"true"`
 
 	// How backups are taken. Options of the command line win over these.

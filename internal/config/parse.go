@@ -183,6 +183,7 @@ func (p *parser) unknownKey(key *yaml.Node, section reflect.Value, path string) 
 		hint = "merge keys are not supported"
 	} else if near := Nearest(key.Value, keys); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
+		p.bad[join(path, near)] = true // then it is not missing as well
 	} else if home := homeOf(key.Value); home != "" {
 		hint = fmt.Sprintf("it belongs to %s: check the indentation", home)
 	}

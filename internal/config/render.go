@@ -36,7 +36,7 @@ func Render(m Minimal) []byte {
 	}
 	b.WriteString("\npostgres:\n")
 	renderPostgres(&b, m.Postgres)
-	b.WriteString("\n# Everything is written to each of these. Lose every key, and the backups are lost:\n" +
+	b.WriteString("\n# WAL is written to each of these, a backup to the first or where --repo says.\n# Lose every key, and the backups are lost:\n" +
 		"# keep a copy of the keys somewhere else.\nrepositories:\n")
 	for _, r := range m.Repositories {
 		b.WriteString("  - name: " + quote(r.Name) + "\n")

@@ -82,6 +82,18 @@ func Sweep(ctx context.Context, o Options) (Removed, error) {
 	return s.removed, err
 }
 
+// SweepKilled is Sweep where a backup has left its mark, that is, was killed or runs
+// now, and nothing elsewhere. It fails with *lock.Held if one runs.
+func SweepKilled(ctx context.Context, o Options) (Removed, error) {
+	for _, err := range o.Objects.Store().List(ctx, o.Place.RunningName(""), store.ListOptions{}) {
+		if err != nil {
+			return Removed{}, fmt.Errorf("looking for backups under way: %w", err)
+		}
+		return Sweep(ctx, o)
+	}
+	return Removed{}, nil
+}
+
 type sweep struct {
 	Options
 	removed Removed
