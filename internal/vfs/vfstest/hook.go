@@ -46,8 +46,8 @@ type Call struct {
 	Len int
 }
 
-// Hook is called before each operation. It may run operations of its own on
-// another file system only. An error is returned by the operation, which then
+// Hook is called before each operation. It may run operations of its own, for
+// which it is called again. An error is returned by the operation, which then
 // does nothing, but for the bytes of a shortened read or write. A Close that
 // fails has closed the file all the same, as close(2) does on Linux.
 type Hook func(*Call) error
