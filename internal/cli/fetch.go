@@ -113,21 +113,9 @@ func crashBySignal() {
 // dieBy ends the process by the signal, and returns only if it is ignored.
 func dieBy(sig syscall.Signal) {
 	signal.Reset(sig)
-	if sig == syscall.SIGABRT {
-		silenceRuntime()
-	}
+	forgetHandler(sig)
 	if err := syscall.Kill(syscall.Getpid(), sig); err != nil {
 		return
 	}
 	time.Sleep(time.Second) // the signal comes at once
-}
-
-// silenceRuntime turns stderr into nothing: on SIGABRT the runtime prints every
-// goroutine, and what there was to say has been said.
-func silenceRuntime() {
-	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	_ = unix.Dup3(null, 2, 0) // if it fails the traces are printed, no more
 }

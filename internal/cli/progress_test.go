@@ -62,7 +62,7 @@ func TestProgressBar(t *testing.T) {
 		}
 		s.log.Info("a file vanished")
 		p.close()
-		if want := eraseLine + "reading [========        ]  50%  5.0 MiB of 10.0 MiB  "; !strings.Contains(out.String(), want) {
+		if want := eraseLine + "reading [========        ]  51%  5.1 MiB of 10.0 MiB  1014 KiB/s  ETA 5s"; !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
 		}
 		lines := strings.Split(out.String(), eraseLine)
