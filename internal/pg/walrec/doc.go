@@ -134,6 +134,6 @@
 //	10                  nothing
 //	11                  varint, LSN less Overwritten
 //
-// The usual commit takes six or seven bytes. There is no checksum: whatever
+// The usual commit takes five to seven bytes. There is no checksum: whatever
 // stores an index must guard it.
 package walrec

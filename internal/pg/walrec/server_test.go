@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/salvor-dr/salvor/internal/pg"
 )
 
 // server is a real PostgreSQL with segments of 1 MiB that archives its WAL.
@@ -24,19 +26,34 @@ type server struct {
 	cred    *syscall.Credential
 }
 
+// liveMajors lists the versions to run servers of: 15, which every machine that
+// tests has, and those that $SALVOR_PG_14 and so on name the programs of. Of the
+// others, WAL is in testdata.
+func liveMajors() []int {
+	majors := []int{15}
+	for m := pg.OldestMajor; m <= pg.NewestMajor; m++ {
+		if m != 15 && os.Getenv(binVariable(m)) != "" {
+			majors = append(majors, m)
+		}
+	}
+	return majors
+}
+
+func binVariable(major int) string { return fmt.Sprintf("SALVOR_PG_%d", major) }
+
 // binDir finds the programs of a major version: in $SALVOR_PG_<major>, or for
 // 15 where Debian has them.
 func binDir(t *testing.T, major int) string {
 	t.Helper()
-	dir := os.Getenv(fmt.Sprintf("SALVOR_PG_%d", major))
-	if dir == "" && major == 15 {
-		dir = "/usr/lib/postgresql/15/bin"
+	dir := os.Getenv(binVariable(major))
+	if dir == "" {
+		dir = fmt.Sprintf("/usr/lib/postgresql/%d/bin", major)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "initdb")); dir == "" || err != nil {
-		if major == 15 && os.Getenv("CI") != "" {
+	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
+		if os.Getenv("CI") != "" {
 			t.Fatalf("PostgreSQL %d is needed: %v", major, err)
 		}
-		t.Skipf("PostgreSQL %d is not here; SALVOR_PG_%d may name its bin directory", major, major)
+		t.Skipf("PostgreSQL %d is not here; %s may name its bin directory", major, binVariable(major))
 	}
 	return dir
 }
@@ -160,7 +177,7 @@ func (s *server) sql(text string) []string {
 // archived waits for a file in the archive.
 func (s *server) archived(name string) {
 	s.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(s.archive, name)); err == nil {
 			return
 		}
