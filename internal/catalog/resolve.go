@@ -103,7 +103,7 @@ func (l Life) refuse(ctx context.Context, objects *seal.Objects, t Target, why e
 // final says that an older backup would fail in the same way.
 func (e *NotCovered) final() bool { return e.beyond }
 
-// tooNew says that the target lies before the backup that was tried.
+// tooNew says that the target may lie before the backup that was tried.
 func tooNew(err error) bool {
 	var no *NotCovered
 	return errors.As(err, &no) && no.before
@@ -245,6 +245,7 @@ func (c Choice) notFound(t Target, segmentSize uint32) *NotCovered {
 		where += " and lacks segment " + c.Path.Missing.Name(segmentSize)
 	}
 	if t.Kind != ToTime {
+		no.before = true // an older backup may tell more
 		no.Reason = fmt.Sprintf("it is not after backup %s in %s", c.Backup.ID, where)
 		return no
 	}

@@ -89,7 +89,7 @@ type NotCovered struct {
 	Possible string
 
 	beyond bool // the target lies after everything archived, for every backup
-	before bool // the target lies before the backup that was tried
+	before bool // the target may lie before the backup that was tried
 }
 
 // Error implements error.
