@@ -15,7 +15,9 @@ const indexVersion = 1
 const sizeFollows = 15
 
 // EncodeIndex gives the compact form of an Index, as doc.go specifies it.
-func EncodeIndex(x Index) []byte { return AppendIndex(nil, x) }
+func EncodeIndex(x Index) []byte {
+	return AppendIndex(make([]byte, 0, 256+8*len(x.Events)), x)
+}
 
 // AppendIndex appends the compact form of an Index, as doc.go specifies it.
 // An Index that a Scanner made is encoded without loss. Of another one, a Name
