@@ -165,34 +165,48 @@ func TestImportTable(t *testing.T) {
 	}
 }
 
-// depguard writes the table as depguard's rules. A name that ends in $ stands for
-// that package alone, any other for all that begin with it.
+// depguard writes the table as depguard's rules.
 func (t *table) depguard() string {
 	var b strings.Builder
 	for _, pkg := range t.packages {
 		fmt.Fprintf(&b, "        %s:\n          list-mode: strict\n", strings.ReplaceAll(pkg, "/", "-"))
 		fmt.Fprintf(&b, "          files: [\"**/%s/*.go\", \"!$test\"]\n          allow:\n            - $gostd\n", dir(pkg))
-		if !match(t.ground, pkg) {
-			for _, g := range t.ground {
-				fmt.Fprintf(&b, "            - %s$\n", path.Join(module, dir(g)))
-			}
-		}
-		for _, p := range t.imports[pkg] {
-			if p == "*" {
-				fmt.Fprintf(&b, "            - %s/\n", module)
-			} else if parent, ok := strings.CutSuffix(p, "/*"); ok {
-				fmt.Fprintf(&b, "            - %s/\n", path.Join(module, dir(parent)))
-			} else {
-				fmt.Fprintf(&b, "            - %s$\n", path.Join(module, dir(p)))
-			}
-		}
-		for _, l := range t.libraries {
-			if match(t.owners[l], pkg) {
-				fmt.Fprintf(&b, "            - %s\n", l)
-			}
+		for _, path := range t.allowed(pkg) {
+			fmt.Fprintf(&b, "            - %s\n", path)
 		}
 	}
 	return b.String()
+}
+
+// allowed gives import paths as depguard wants them: one that ends in $ stands for
+// that package alone, any other for all that begin with it. Of paths that begin
+// with another of the list only that one is given: depguard compares an import
+// with its nearest neighbour alone.
+func (t *table) allowed(pkg string) []string {
+	patterns := slices.Clone(t.imports[pkg])
+	if !match(t.ground, pkg) {
+		patterns = slices.Concat(t.ground, patterns)
+	}
+	var all []string
+	for _, p := range patterns {
+		parent, children := strings.CutSuffix(p, "*")
+		switch {
+		case p == "*":
+			all = append(all, module+"/")
+		case children:
+			all = append(all, path.Join(module, dir(parent))+"/")
+		default:
+			all = append(all, path.Join(module, dir(p))+"$")
+		}
+	}
+	for _, l := range t.libraries {
+		if match(t.owners[l], pkg) {
+			all = append(all, l)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(path string) bool {
+		return slices.ContainsFunc(all, func(other string) bool { return other != path && strings.HasPrefix(path, other) })
+	})
 }
 
 // dir is where the package lies in the module.
