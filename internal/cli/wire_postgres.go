@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/salvor-dr/salvor/internal/config"
@@ -59,14 +58,15 @@ func archiveCommand(configFile string) (string, error) {
 }
 
 // restoreCommand is the value of restore_command for a directory that is restored
-// from a place's incarnation.
+// from a place's incarnation. The variable makes even a fault of the Go runtime before
+// main end by a signal: its usual exit 2 would mean the end of the archive.
 func restoreCommand(configFile, incarnation string, standby bool) (string, error) {
 	program, err := self()
 	extra := ""
 	if standby {
 		extra = " --standby"
 	}
-	return fmt.Sprintf("%s -c %s wal fetch%s --incarnation %s %%f %%p", shellWord(program), shellWord(configFile), extra, incarnation), err
+	return fmt.Sprintf("GOTRACEBACK=crash %s -c %s wal fetch%s --incarnation %s %%f %%p", shellWord(program), shellWord(configFile), extra, incarnation), err
 }
 
 // shellWord quotes a word for /bin/sh, and for PostgreSQL, which replaces what
@@ -77,12 +77,4 @@ func shellWord(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-func major(dataDir string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(dataDir, "PG_VERSION"))
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
 }

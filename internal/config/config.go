@@ -79,7 +79,7 @@ const (
 
 // Repository is one place where backups and WAL are kept.
 type Repository struct {
-	// Name of the repository, in messages and for options such as --repository.
+	// Name of the repository, in messages and for the option --repo.
 	Name string `json:"name" kind:"name" required:"true" env:"-"`
 
 	// Address of the store, such as file:///var/lib/salvor/repo.
