@@ -30,10 +30,10 @@ test: setup build vet lint ## Everything: vet, lint, all tests, then the short o
 	$(GO) test -count=1 -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
 	$(if $(RACE),$(MAKE) --no-print-directory race)
 
-test-short: ## Unit tests only: nothing to install, seconds
+test-short: ## go test -short, without set-up
 	$(GO) test -short -timeout 5m $(PKG)
 
-race: ## Unit tests with the race detector
+race: ## The short tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
 
 vet: ## go vet
