@@ -147,7 +147,7 @@ func (s *slot) drop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s.conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", s.name) // else the session's end does
+	_ = s.conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", s.name) // else the session's end does
 }
 
 // includeWAL copies the segments from pg_wal into the backup.

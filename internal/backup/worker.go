@@ -205,7 +205,7 @@ func (w *worker) reread(ctx context.Context, f *file, p *part, n uint64, b []byt
 			return v, true // dropped meanwhile: it was no damage
 		}
 		m, err := in.ReadAt(again, int64(n)*int64(f.block))
-		in.Close()
+		_ = in.Close()
 		if m < len(b) || err != nil && err != io.EOF {
 			return v, true // truncated meanwhile
 		}

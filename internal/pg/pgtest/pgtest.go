@@ -16,12 +16,13 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
 
-// DefaultMajor is the version a test gets that asks for none.
+// DefaultMajor is the version a test gets that asks for none, where it is
+// installed; else it gets the newest that is.
 const DefaultMajor = 15
 
 // Options describe a cluster. The zero value is good for most tests.
 type Options struct {
-	// Major is the version of PostgreSQL; zero is DefaultMajor.
+	// Major is the version of PostgreSQL; zero is DefaultMajor, or what is installed.
 	Major int
 	// InitDB are more arguments for initdb.
 	InitDB []string
@@ -57,7 +58,7 @@ type Cluster struct {
 func New(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	if o.Major == 0 {
-		o.Major = DefaultMajor
+		o.Major = installed(t)
 	}
 	c := prepare(t, o.Major)
 	c.Dir = filepath.Join(c.root, "data")

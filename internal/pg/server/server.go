@@ -170,7 +170,7 @@ func openLog(name string, cred *syscall.Credential) (*os.File, int64, error) {
 		err = f.Chown(int(cred.Uid), int(cred.Gid))
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, 0, err
 	}
 	return f, fi.Size(), nil

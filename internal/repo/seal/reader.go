@@ -210,7 +210,7 @@ func (o *Objects) Stream(ctx context.Context, name string, kind Kind) (*Stream, 
 		s.aead, err = s.head.open(name, kind, o.ring)
 	}
 	if err != nil {
-		in.Close()
+		_ = in.Close()
 		return nil, err
 	}
 	return s, nil

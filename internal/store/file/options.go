@@ -3,6 +3,7 @@ package file
 import (
 	"time"
 
+	"github.com/salvor-dr/salvor/internal/clock"
 	"github.com/salvor-dr/salvor/internal/vfs"
 )
 
@@ -21,7 +22,7 @@ func (o Options) withDefaults() Options {
 		o.FS = vfs.OS()
 	}
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = clock.System().Now
 	}
 	return o
 }
