@@ -138,6 +138,9 @@ func (op *Opener) unseal(f frameHeader, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, repo.Damaged(op.name, "frame %d does not open: its bytes changed", f.ordinal)
 	}
+	if f.codec > chunk.S2 { // authentic, so a later release wrote it
+		return nil, fmt.Errorf("object %s, frame %d: %v: %w", op.name, f.ordinal, f.codec, repo.ErrUnknownFormat)
+	}
 	return payload, nil
 }
 

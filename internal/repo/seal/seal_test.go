@@ -372,6 +372,27 @@ func TestHeaderFields(t *testing.T) {
 	})
 }
 
+// A codec of a later release is no damage.
+func TestUnknownCodec(t *testing.T) {
+	eachRing(t, func(t *testing.T, ring Keyring) {
+		f := newFixed(ring)
+		w, err := f.Create(t.Context(), repo.NewID(), object, Pack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(9, []byte("later"), 5); err != nil {
+			t.Fatal(err)
+		}
+		_, streamed := readAll(f.Objects, object, Pack)
+		_, last := readLast(f.Objects, object, Pack)
+		for _, err := range []error{streamed, last} {
+			if !errors.Is(err, repo.ErrUnknownFormat) || errors.Is(err, repo.ErrDamaged) || !strings.Contains(err.Error(), "codec 9") {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestKeyrings(t *testing.T) {
 	f := newFixed(ringOf(1))
 	f.write(t, object, Pack, []byte("chunk"), []byte("last"))
