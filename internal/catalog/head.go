@@ -196,13 +196,13 @@ func ReadHead(ctx context.Context, objects *seal.Objects, p Place, id string) (H
 // Backups reads the heads of a place, oldest first. It fails if one cannot be read:
 // who decides what may be deleted must know all.
 func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error) {
-	heads, unreadable, err := readHeads(ctx, objects, p)
+	heads, unreadable, err := ReadHeads(ctx, objects, p)
 	return heads, errors.Join(err, errors.Join(unreadable...))
 }
 
-// readHeads reads the heads of a place, oldest first, and gives those apart that
+// ReadHeads reads the heads of a place, oldest first, and gives those apart that
 // are damaged, or that this release or key cannot read.
-func readHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
+func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
 	prefix := p.Prefix() + "backups/"
 	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
 		if err != nil {

@@ -23,7 +23,7 @@ type Life struct {
 
 // ReadLife reads it.
 func ReadLife(ctx context.Context, objects *seal.Objects, o Origin) (Life, error) {
-	heads, unreadable, err := readHeads(ctx, objects, o.Place())
+	heads, unreadable, err := ReadHeads(ctx, objects, o.Place())
 	if err != nil {
 		return Life{}, err
 	}

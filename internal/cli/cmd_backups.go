@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -30,47 +31,50 @@ type stored struct {
 
 // allBackups lists the backups of the cluster in the named repository, or in all,
 // of every place, oldest first.
-func (s *session) allBackups(ctx context.Context, c *config.Config, name string) ([]stored, error) {
+//
+// Those that cannot be read are given apart, as errors that name them.
+func (s *session) allBackups(ctx context.Context, c *config.Config, name string) (all []stored, unreadable []error, err error) {
 	repositories := c.Repositories
 	if name != "" {
 		r, err := c.Repository(name)
 		if err != nil {
-			return nil, usageError("", "--repo: %w", err)
+			return nil, nil, usageError("", "--repo: %w", err)
 		}
 		repositories = []config.Repository{r}
 	}
-	var all []stored
 	for _, rc := range repositories {
-		heads, err := s.backupsIn(ctx, c, rc)
+		heads, bad, err := s.backupsIn(ctx, c, rc)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, heads...)
+		all, unreadable = append(all, heads...), append(unreadable, bad...)
 	}
-	return all, nil
+	return all, unreadable, nil
 }
 
-func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Repository) ([]stored, error) {
+func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Repository) (all []stored, unreadable []error, err error) {
 	r, err := s.openRepository(ctx, rc)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer r.close()
 	origins, err := catalog.Places(ctx, r.objects, c.Cluster)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []stored
 	for _, o := range origins {
-		heads, err := catalog.Backups(ctx, r.objects, o.Place())
+		heads, bad, err := catalog.ReadHeads(ctx, r.objects, o.Place())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, h := range heads {
 			all = append(all, stored{h, r.name})
 		}
+		for _, e := range bad {
+			unreadable = append(unreadable, fmt.Errorf("repository %s: %w", r.name, e))
+		}
 	}
-	return all, nil
+	return all, unreadable, nil
 }
 
 // listedView is a backup in the list. Later releases add what they know of it.
@@ -91,7 +95,7 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := s.allBackups(ctx, c, *name)
+			all, unreadable, err := s.allBackups(ctx, c, *name)
 			if err != nil {
 				return err
 			}
@@ -104,7 +108,13 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 				t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
 					formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), b.repo, remarks(h)})
 			}
-			return s.out.list(items, t)
+			if err := s.out.list(items, t); err != nil {
+				return err
+			}
+			if len(unreadable) > 0 {
+				return foundProblem("the other backups are not touched by it; make a new one: salvor backup", "%d more cannot be read: %w", len(unreadable), errors.Join(unreadable...))
+			}
+			return nil
 		}),
 	}
 }
@@ -167,7 +177,7 @@ func showDetails(h catalog.Head, repository string) details {
 }
 
 func (s *session) findBackup(ctx context.Context, c *config.Config, name, id string) (stored, error) {
-	all, err := s.allBackups(ctx, c, name)
+	all, unreadable, err := s.allBackups(ctx, c, name)
 	if err != nil {
 		return stored{}, err
 	}
@@ -175,6 +185,9 @@ func (s *session) findBackup(ctx context.Context, c *config.Config, name, id str
 		if b.head.ID == id {
 			return b, nil
 		}
+	}
+	if len(unreadable) > 0 {
+		s.log.Warn("some backups cannot be read", "error", errors.Join(unreadable...).Error())
 	}
 	return stored{}, withHint(fmt.Errorf("%s: %w", id, catalog.ErrNoBackup), "`salvor backups list` shows those that there are")
 }

@@ -237,6 +237,9 @@ func (s *session) lookAtWAL(ctx context.Context, c *config.Config, r *repository
 		return walView{}, err
 	}
 	v := walView{OK: true, Repository: r.name, Timelines: []timelineView{}, Problems: []string{}}
+	for _, e := range life.Unreadable {
+		v.problem("%v", e)
+	}
 	for _, l := range life.Archive.Lines {
 		t := timelineView{Timeline: l.Timeline, Ranges: []rangeView{}}
 		for _, rg := range life.Archive.Ranges(l) {

@@ -58,10 +58,10 @@ func (v Version) Supported() bool { return v.Major() >= OldestMajor && v.Major()
 // Sizes are what a cluster was built or initialised with, in bytes except for
 // SegmentBlocks. They are read from pg_control.
 type Sizes struct {
-	Block         uint32 // BLCKSZ: a data page
-	SegmentBlocks uint32 // RELSEG_SIZE: pages in one file of a relation
-	WALBlock      uint32 // XLOG_BLCKSZ: a WAL page
-	WALSegment    uint32 // a WAL segment file
+	Block         uint32 `json:"block_bytes"`             // BLCKSZ: a data page
+	SegmentBlocks uint32 `json:"relation_segment_blocks"` // RELSEG_SIZE: pages in one file of a relation
+	WALBlock      uint32 `json:"wal_block_bytes"`         // XLOG_BLCKSZ: a WAL page
+	WALSegment    uint32 `json:"wal_segment_bytes"`       // a WAL segment file
 }
 
 // Validate refuses sizes that no PostgreSQL can have, so that code after it

@@ -50,6 +50,10 @@ func targetSettings(o Options) []Setting {
 	case catalog.ToXID:
 		return []Setting{{"recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10)}, inclusive}
 	case catalog.ToRestorePoint:
+		if o.Choice.ByLSN {
+			// The name stands in the backup's own WAL too, where PostgreSQL would stop.
+			return []Setting{{"recovery_target_lsn", o.Choice.StopLSN.String()}, inclusive}
+		}
 		return []Setting{{"recovery_target_name", t.Name}}
 	}
 	return nil
