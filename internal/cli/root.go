@@ -27,6 +27,7 @@ func commands(s *session) []*cobra.Command {
 		statusCommand(s),
 		walCommand(s),
 		initCommand(s),
+		doctorCommand(s),
 		configCommand(s),
 		completionCommand(s),
 		versionCommand(s),
