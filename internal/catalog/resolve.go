@@ -67,6 +67,9 @@ func (l Life) Resolve(ctx context.Context, objects *seal.Objects, t Target) (Cho
 
 func (l Life) candidates(t Target) ([]Head, error) {
 	if t.BackupID == "" {
+		if len(l.Backups) == 0 && len(l.Unreadable) > 0 {
+			return nil, errors.Join(l.Unreadable...)
+		}
 		if len(l.Backups) == 0 {
 			return nil, &NotCovered{Target: t, Reason: "there is no backup", Possible: "make one: salvor backup"}
 		}
