@@ -109,7 +109,7 @@ func (r *run) begin(b *conn.Backup) {
 		StartedAt: b.StartedAt, StartLSN: b.StartLSN, Timeline: b.Timeline,
 		Version: s.server.Version, CatalogVersion: s.control.CatalogVersion, Sizes: s.control.Sizes,
 		Checksums: s.control.DataChecksumVersion != 0, WALIncluded: r.WithWAL,
-		Owner: s.owner, Needs: s.needs, Slots: s.slots, Collations: s.collations, Tablespaces: s.tablespaces,
+		Owner: s.owner, Needs: s.needs, Slots: s.slots, Collations: s.collations,
 		Annotations: r.Annotations,
 	}
 }

@@ -65,6 +65,9 @@ func (r *run) copy(ctx context.Context, b *conn.Backup) (*copied, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.tablespaces(ctx, dirs); err != nil {
+		return nil, err
+	}
 	c := &copied{dirs: dirs, files: files, total: total}
 	// What runs beside ends with the copy, but its questions to the server don't:
 	// a question that is cut off takes the session with it, and so the backup.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strconv"
+	"strings"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 )
@@ -97,6 +100,40 @@ func directory(e datadir.Entry) catalog.File {
 		f.Kind, f.Location = catalog.TablespaceLink, e.Link
 	}
 	return f
+}
+
+// tablespaces notes the tablespaces that were listed, with the names the server
+// gives them now: one that came or went since the server was looked at, during a
+// long checkpoint say, must be in the head as it is in the file table.
+func (r *run) tablespaces(ctx context.Context, dirs []catalog.File) error {
+	named, err := r.Conn.Tablespaces(ctx)
+	if err != nil {
+		return err
+	}
+	names := map[pg.OID]string{}
+	for _, t := range named {
+		names[t.OID] = t.Name
+	}
+	r.head.Tablespaces = nil
+	for _, d := range dirs {
+		oid, ok := tablespaceOID(d.Path)
+		if !ok {
+			continue
+		}
+		location := d.Location
+		if d.Kind != catalog.TablespaceLink {
+			location = d.Path // in place
+		}
+		r.head.Tablespaces = append(r.head.Tablespaces, catalog.Tablespace{OID: oid, Name: names[oid], Location: location})
+	}
+	return nil
+}
+
+// tablespaceOID gives the tablespace whose link, or directory in place, the path is.
+func tablespaceOID(path string) (pg.OID, bool) {
+	name, ok := strings.CutPrefix(path, "pg_tblspc/")
+	oid, err := strconv.ParseUint(name, 10, 32)
+	return pg.OID(oid), ok && err == nil
 }
 
 func (r *run) file(e datadir.Entry) *file {

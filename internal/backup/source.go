@@ -18,14 +18,13 @@ import (
 
 // source is the cluster to back up.
 type source struct {
-	server      conn.Server
-	control     datadir.Control
-	place       catalog.Place
-	owner       catalog.Owner
-	needs       catalog.Needs
-	slots       []catalog.Slot
-	collations  []catalog.Collation
-	tablespaces []catalog.Tablespace
+	server     conn.Server
+	control    datadir.Control
+	place      catalog.Place
+	owner      catalog.Owner
+	needs      catalog.Needs
+	slots      []catalog.Slot
+	collations []catalog.Collation
 }
 
 // look asks server and directory what they are, and refuses what cannot become a
@@ -115,13 +114,6 @@ func (s *source) describe(ctx context.Context, o *Options) error {
 		if !l.Temporary {
 			s.slots = append(s.slots, catalog.Slot{Name: l.Name, Kind: l.Kind, Plugin: l.Plugin, Database: l.Database})
 		}
-	}
-	spaces, err := o.Conn.Tablespaces(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range spaces {
-		s.tablespaces = append(s.tablespaces, catalog.Tablespace{OID: t.OID, Name: t.Name, Location: t.Location})
 	}
 	coll, err := o.Conn.Collations(ctx)
 	if err != nil {
