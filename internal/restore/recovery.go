@@ -30,6 +30,11 @@ func Settings(o Options) []Setting {
 	if o.Target.Kind != catalog.ToLatest {
 		s = append(s, Setting{"recovery_target_action", string(o.Action)})
 	}
+	if o.Choice.Path.Hole && o.Choice.Backup.Version.Major() >= 15 {
+		// The server reads ahead of the record that it replays (xlogprefetcher.c),
+		// and would run into the hole that lies behind the target.
+		s = append(s, Setting{"recovery_prefetch", "off"})
+	}
 	s = append(s, Setting{"primary_conninfo", ""}, Setting{"primary_slot_name", ""})
 	if !o.Takeover {
 		s = append(s, Setting{"archive_mode", "off"}, Setting{"synchronous_standby_names", ""})

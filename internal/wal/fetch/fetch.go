@@ -27,7 +27,8 @@ type Source struct {
 
 // Fetch writes the WAL file called name to dest, which must not be a directory; it
 // replaces what is there. The first source that has it serves it; a fault of one is
-// no fault if another serves. It fails with ErrAbsent if absence is proven.
+// no fault if another serves. It fails with ErrAbsent if absence is proven, and if the
+// server has the segment itself, beside dest: PostgreSQL looks there next.
 func Fetch(ctx context.Context, name, dest string, sources []Source) error {
 	if len(sources) == 0 {
 		return errors.New("there is no repository to fetch from")
@@ -49,12 +50,35 @@ func Fetch(ctx context.Context, name, dest string, sources []Source) error {
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
+	if beside(dest, file, name, sources[0].Origin.SystemID) {
+		return fmt.Errorf("%s, which %s holds: %w", name, filepath.Dir(dest), ErrAbsent)
+	}
 	for _, s := range sources {
 		if err := s.proveAbsent(ctx, file, name); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%s: %w", name, ErrAbsent)
+}
+
+// beside says whether the segment lies, under its own name, in the directory that it
+// is fetched into: that is pg_wal, where a standalone backup brings its WAL along. A
+// segment that was only made ready for later use has another's first page.
+func beside(dest string, file pg.WALFile, name string, id pg.SystemID) bool {
+	if file.Kind != pg.WALSegment {
+		return false
+	}
+	f, err := os.Open(filepath.Join(filepath.Dir(dest), name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var page [walrec.LongHeaderSize]byte
+	if _, err := io.ReadFull(f, page[:]); err != nil {
+		return false
+	}
+	h, err := walrec.ParseSegmentHeader(page[:])
+	return err == nil && h.Check(file.Segment, id) == nil
 }
 
 // proveAbsent fails if WAL that comes after the segment is archived: then it is not
