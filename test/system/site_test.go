@@ -126,11 +126,11 @@ func (r result) String() string {
 	return fmt.Sprintf("salvor %s: exit %d\n%s%s", r.command, r.code, r.stdout, r.stderr)
 }
 
-// decode reads the last line of standard output as JSON.
+// decode reads the document on standard output: its first line.
 func (r result) decode(t testing.TB, v any) {
 	t.Helper()
-	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), v); err != nil {
+	first, _, _ := strings.Cut(r.stdout, "\n")
+	if err := json.Unmarshal([]byte(first), v); err != nil {
 		t.Fatalf("%v\n%s", err, r)
 	}
 }
@@ -147,7 +147,10 @@ func (r result) failure(t testing.TB) failure {
 	var doc struct {
 		Error failure `json:"error"`
 	}
-	r.decode(t, &doc)
+	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &doc); err != nil {
+		t.Fatalf("%v\n%s", err, r)
+	}
 	if doc.Error.Code == "" || doc.Error.Message == "" {
 		t.Fatalf("no error document:\n%s", r)
 	}
