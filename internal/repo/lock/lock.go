@@ -207,12 +207,24 @@ func (e *Lease) renew(ctx context.Context) {
 		switch {
 		case err == nil:
 			e.version, last = obj.Version, e.locks.clock.Now()
+		case errors.Is(err, store.ErrChanged) && e.ours(ctx):
+			last = e.locks.clock.Now() // a renewal had got through, and its answer not
 		case errors.Is(err, store.ErrChanged), errors.Is(err, store.ErrNotFound),
-			e.locks.clock.Now().Sub(last) > TTL:
+			e.locks.clock.Now().Sub(last) >= TTL:
 			e.cancel(fmt.Errorf("renewing the lock %s: %w", e.what, errors.Join(ErrLost, err)))
 			return
 		}
 	}
+}
+
+// ours says whether the object is still of this holding, and takes note of its version.
+func (e *Lease) ours(ctx context.Context) bool {
+	d, version, err := e.locks.read(ctx, e.what)
+	if err != nil || d.Token != e.doc.Token {
+		return false
+	}
+	e.version = version
+	return true
 }
 
 // Check says whether the lease is still held, by reading it.
@@ -230,6 +242,9 @@ func (e *Lease) Release(ctx context.Context) error {
 	e.cancel(nil)
 	<-e.done
 	err := e.locks.store.Delete(ctx, prefix+e.what, e.version)
+	if errors.Is(err, store.ErrChanged) && e.ours(ctx) {
+		err = e.locks.store.Delete(ctx, prefix+e.what, e.version)
+	}
 	if err == nil || errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
