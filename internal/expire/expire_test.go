@@ -1,0 +1,347 @@
+package expire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/clock"
+	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+	"github.com/salvor-dr/salvor/internal/store/mem"
+)
+
+// fatal is what a test and a property have in common.
+type fatal interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// depot is a repository of one cluster, whose process can be killed.
+type depot struct {
+	t     fatal
+	st    *mem.Store
+	o     Options
+	left  int // operations until the process is killed; negative: it lives
+	packs []pack.Info
+	made  map[string][]int // backups, and the packs that they name
+}
+
+var errKilled = errors.New("killed")
+
+func newDepot(t fatal) *depot {
+	t.Helper()
+	d := &depot{t: t, left: -1, made: map[string][]int{}}
+	d.st = mem.New(mem.Options{Hook: func(context.Context, *mem.Call) error {
+		if d.left == 0 {
+			return errKilled
+		}
+		if d.left > 0 {
+			d.left--
+		}
+		return nil
+	}})
+	locks, err := lock.New(d.st, clock.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.o = Options{Objects: seal.New(d.st, nil), Locks: locks,
+		Place: catalog.Place{Cluster: "main", SystemID: 7, Incarnation: "0123456789abcdef"}}
+	return d
+}
+
+func (d *depot) addPack() {
+	d.t.Helper()
+	w, err := pack.NewWriter(d.o.Objects, d.o.Place.PackName, chunk.None, pack.DefaultSize)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	plain := []byte(fmt.Sprintf("the content of pack %d", len(d.packs)))
+	if _, err := w.Add(context.Background(), plain, chunk.SliceSize, []uint64{chunk.BlockHash(plain)}); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.packs = append(d.packs, w.Packs()...)
+}
+
+// addBackup makes a backup that names packs; without a head it was cut off.
+func (d *depot) addBackup(head bool, names ...int) string {
+	d.t.Helper()
+	ctx := context.Background()
+	id := catalog.NewBackupID(time.Date(2026, 11, 24, 6, len(d.made), 0, 0, time.UTC))
+	h := catalog.Head{ID: id, Kind: catalog.Full, Cluster: d.o.Place.Cluster, SystemID: d.o.Place.SystemID, Incarnation: d.o.Place.Incarnation,
+		StoppedAt: time.Date(2026, 11, 24, 6, len(d.made), 30, 0, time.UTC), Timeline: 1, Sizes: pg.Sizes{Block: 8192, WALBlock: 8192, SegmentBlocks: 131072, WALSegment: 16 << 20}}
+	var infos []pack.Info
+	for _, n := range names {
+		infos = append(infos, d.packs[n])
+	}
+	table, err := catalog.CreateFiles(ctx, d.o.Objects, d.o.Place, id)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := table.Add(catalog.File{Kind: catalog.Dir, Path: "base", Mode: 0o700}); err != nil {
+		d.t.Fatal(err)
+	}
+	if h.FilesHeader, _, err = table.Commit(); err != nil {
+		d.t.Fatal(err)
+	}
+	if h.PacksHeader, _, err = catalog.WritePacks(ctx, d.o.Objects, d.o.Place, id, infos); err != nil {
+		d.t.Fatal(err)
+	}
+	if !head {
+		if err := d.o.Objects.Put(ctx, d.o.Place.RunningName(id), seal.Running, []byte("{}")); err != nil {
+			d.t.Fatal(err)
+		}
+		return id
+	}
+	if err := catalog.WriteHead(ctx, d.o.Objects, h); err != nil {
+		d.t.Fatal(err)
+	}
+	d.made[id] = names
+	return id
+}
+
+// kill ends the process, as far as a test can: its lease stays behind, and is
+// removed here, since the test's process lives on.
+func (d *depot) kill() {
+	d.t.Helper()
+	d.left = -1
+	for _, o := range d.list("locks/") {
+		if err := d.st.Delete(context.Background(), o, ""); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func (d *depot) list(prefix string) []string {
+	d.t.Helper()
+	var all []string
+	for o, err := range d.st.List(context.Background(), prefix, store.ListOptions{}) {
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		all = append(all, o.Key)
+	}
+	return all
+}
+
+// whole fails unless every backup that has a head has all that it names.
+func (d *depot) whole() {
+	d.t.Helper()
+	ctx := context.Background()
+	heads, err := catalog.Backups(ctx, d.o.Objects, d.o.Place)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, h := range heads {
+		if err := catalog.ReadFiles(ctx, d.o.Objects, h, func(catalog.File) error { return nil }); err != nil {
+			d.t.Fatalf("backup %s: %v", h.ID, err)
+		}
+		infos, err := catalog.ReadPacks(ctx, d.o.Objects, h)
+		if err != nil {
+			d.t.Fatalf("backup %s: %v", h.ID, err)
+		}
+		for _, i := range infos {
+			if _, err := d.st.Stat(ctx, d.o.Place.PackName(i.ID)); err != nil {
+				d.t.Fatalf("backup %s: %v", h.ID, err)
+			}
+		}
+	}
+}
+
+// exactly fails unless the place holds these backups and nothing else of backups.
+func (d *depot) exactly(ids []string) {
+	d.t.Helper()
+	var want []string
+	for _, id := range ids {
+		want = append(want, catalog.HeadName(d.o.Place, id))
+		want = append(want, catalog.PartNames(d.o.Place, id)...)
+		for _, n := range d.made[id] {
+			want = append(want, d.o.Place.PackName(d.packs[n].ID))
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	if got := d.list(d.o.Place.Prefix()); !slices.Equal(got, want) {
+		d.t.Fatalf("there is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Whatever backups share, and wherever a removal is killed, those that are kept stay
+// whole, and the next removal finishes.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDepot(t)
+		packs := rapid.IntRange(1, 6).Draw(t, "packs")
+		for range packs {
+			d.addPack()
+		}
+		some := rapid.SliceOfNDistinct(rapid.IntRange(0, packs-1), 0, packs, rapid.ID[int])
+		var ids []string
+		for range rapid.IntRange(2, 5).Draw(t, "backups") {
+			ids = append(ids, d.addBackup(true, some.Draw(t, "names")...))
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "cut off") {
+			d.addBackup(false, some.Draw(t, "names")...)
+		}
+		for len(ids) > 1 && rapid.IntRange(0, 3).Draw(t, "go on") > 0 {
+			i := rapid.IntRange(0, len(ids)-1).Draw(t, "delete")
+			d.left = rapid.IntRange(0, 60).Draw(t, "killed after")
+			_, err := Delete(context.Background(), d.o, ids[i])
+			d.kill()
+			d.whole()
+			if err == nil {
+				ids = slices.Delete(ids, i, i+1)
+				d.exactly(ids)
+				continue
+			}
+			if _, err := d.st.Stat(context.Background(), catalog.HeadName(d.o.Place, ids[i])); errors.Is(err, store.ErrNotFound) {
+				ids = slices.Delete(ids, i, i+1) // it is gone, with leftovers
+			}
+		}
+		d.left = rapid.IntRange(0, 60).Draw(t, "sweep killed after")
+		if _, err := Sweep(context.Background(), d.o); err == nil {
+			d.left = -1
+			d.exactly(ids)
+		}
+		d.kill()
+		d.whole()
+		if _, err := Sweep(context.Background(), d.o); err != nil {
+			t.Fatal(err)
+		}
+		d.exactly(ids)
+		if left := d.list("locks/"); len(left) > 0 {
+			t.Fatalf("locks are left: %q", left)
+		}
+	})
+}
+
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	d.addPack()
+	d.addPack()
+	first, second := d.addBackup(true, 0), d.addBackup(true, 0, 1)
+	if _, err := Delete(t.Context(), d.o, "20260101T000000Z-000000"); !errors.Is(err, catalog.ErrNoBackup) {
+		t.Errorf("a backup that is not there: %v", err)
+	}
+	gone, err := Delete(t.Context(), d.o, second)
+	if err != nil || gone.Objects != 4 || gone.Bytes == 0 { // head, file table, pack list, a pack
+		t.Errorf("removed %+v, %v", gone, err)
+	}
+	d.exactly([]string{first})
+	var last *LastBackup
+	if _, err := Delete(t.Context(), d.o, first); !errors.As(err, &last) || last.ID != first {
+		t.Errorf("the last backup: %v", err)
+	}
+	d.exactly([]string{first})
+	d.o.Last = true
+	if _, err := Delete(t.Context(), d.o, first); err != nil {
+		t.Error(err)
+	}
+	d.exactly(nil)
+}
+
+// While a backup runs, nothing is removed.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	d.addPack()
+	first, second := d.addBackup(true, 0), d.addBackup(true, 0)
+	under := d.addBackup(false, 0)
+	lease, _, err := d.o.Locks.Acquire(t.Context(), d.o.Place.BackupLock(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := d.list(d.o.Place.Prefix())
+	var held *lock.Held
+	if _, err := Delete(t.Context(), d.o, first); !errors.As(err, &held) {
+		t.Errorf("Delete: %v", err)
+	}
+	if _, err := Sweep(t.Context(), d.o); !errors.As(err, &held) {
+		t.Errorf("Sweep: %v", err)
+	}
+	if _, err := SweepKilled(t.Context(), d.o); !errors.As(err, &held) {
+		t.Errorf("SweepKilled: %v", err)
+	}
+	if after := d.list(d.o.Place.Prefix()); !slices.Equal(before, after) {
+		t.Errorf("of %q there is left %q", before, after)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := SweepKilled(t.Context(), d.o)
+	if err != nil || gone.Objects != 3 {
+		t.Errorf("of the killed %s %+v was removed: %v", under, gone, err)
+	}
+	d.exactly([]string{first, second})
+	if gone, err := SweepKilled(t.Context(), d.o); err != nil || gone.Objects != 0 {
+		t.Errorf("once more: %+v, %v", gone, err)
+	}
+}
+
+// What a kept backup names is not known if its list cannot be read: nothing goes.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"head", "packs"} {
+		d := newDepot(t)
+		d.addPack()
+		d.addPack()
+		first, second := d.addBackup(true, 0), d.addBackup(true, 1)
+		name := strings.TrimSuffix(catalog.HeadName(d.o.Place, first), "head") + part
+		if _, err := store.Put(t.Context(), d.st, name, []byte("no object of ours"), store.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Delete(t.Context(), d.o, second); !errors.Is(err, repo.ErrDamaged) && !errors.Is(err, repo.ErrUnknownFormat) {
+			t.Errorf("%s: %v", part, err)
+		}
+		for _, i := range d.packs {
+			if _, err := d.st.Stat(t.Context(), d.o.Place.PackName(i.ID)); err != nil {
+				t.Errorf("%s: %v", part, err)
+			}
+		}
+	}
+}
+
+// Only names that this release gives are removed.
+func TestForeignNames(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	d.addPack()
+	id := d.addBackup(true, 0)
+	prefix := d.o.Place.Prefix()
+	foreign := []string{prefix + "backups/" + id + "/signature", prefix + "backups/letter", prefix + "packs/readme", prefix + "running/letter",
+		prefix + "wal/00000001/000000010000000000000001", prefix + "origin"}
+	for _, name := range foreign {
+		if _, err := store.Put(t.Context(), d.st, name, []byte("x"), store.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if gone, err := Sweep(t.Context(), d.o); err != nil || gone.Objects != 0 {
+		t.Errorf("removed %+v, %v", gone, err)
+	}
+	d.o.Last = true
+	if _, err := Delete(t.Context(), d.o, id); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(foreign)
+	if got := d.list(prefix); !slices.Equal(got, foreign) {
+		t.Errorf("there is %q, want %q", got, foreign)
+	}
+}
