@@ -28,6 +28,7 @@ func commands(s *session) []*cobra.Command {
 		walCommand(s),
 		initCommand(s),
 		doctorCommand(s),
+		demoCommand(s),
 		configCommand(s),
 		completionCommand(s),
 		versionCommand(s),
