@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -148,10 +147,21 @@ func NewBackupID(now time.Time) string {
 	return now.UTC().Format("20060102T150405Z") + "-" + repo.NewID().String()[:6]
 }
 
-var backupIDForm = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)
-
 // ValidBackupID says whether s has the form of a backup's identifier.
-func ValidBackupID(s string) bool { return backupIDForm.MatchString(s) }
+func ValidBackupID(s string) bool {
+	at, random, _ := strings.Cut(s, "-")
+	return len(at) == 16 && at[8] == 'T' && at[15] == 'Z' && only(decimal, at[:8]+at[9:15]) &&
+		len(random) == 6 && only(hexadecimal, random)
+}
+
+const (
+	decimal     = "0123456789"
+	hexadecimal = "0123456789abcdef"
+)
+
+// only says whether s has no other characters. A regular expression would be
+// compiled at each start of the program, and PostgreSQL starts it for every segment.
+func only(characters, s string) bool { return strings.Trim(s, characters) == "" }
 
 // ErrNoBackup says that there is no such backup.
 var ErrNoBackup = errors.New("no such backup")

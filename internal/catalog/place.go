@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -24,11 +23,9 @@ type Incarnation string
 // NewIncarnation draws one.
 func NewIncarnation() Incarnation { return Incarnation(repo.NewID().String()[:16]) }
 
-var incarnationForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
-
 // ParseIncarnation reads 16 lower-case hexadecimal digits.
 func ParseIncarnation(s string) (Incarnation, error) {
-	if !incarnationForm.MatchString(s) {
+	if len(s) != 16 || !only(hexadecimal, s) {
 		return "", fmt.Errorf("%q is not an incarnation: want 16 lower-case hexadecimal digits", s)
 	}
 	return Incarnation(s), nil
