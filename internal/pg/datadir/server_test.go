@@ -22,7 +22,7 @@ import (
 )
 
 // The tests in this file run real servers of every major version that is found:
-// in the directory SALVOR_PG_<major> names, in .cache/pg/<major> of the module,
+// in the directory SALVOR_PG_<major> names, where scripts/postgres puts it,
 // or where packages put it. This package can't use pgtest, which stands above it.
 
 // program finds a program of a major version, or of any for major 0.
@@ -34,7 +34,7 @@ func program(major int, name string) (string, bool) {
 	for _, m := range majors {
 		for _, dir := range []string{
 			os.Getenv(fmt.Sprintf("SALVOR_PG_%d", m)),
-			fmt.Sprintf("../../../.cache/pg/%d", m),
+			fmt.Sprintf("/var/tmp/salvor-postgresql/%d/bin", m),
 			fmt.Sprintf("/usr/lib/postgresql/%d/bin", m),
 			fmt.Sprintf("/usr/pgsql-%d/bin", m),
 		} {

@@ -19,7 +19,7 @@
 //
 // # Where PostgreSQL comes from
 //
-// For major version 15: the directory in SALVOR_PG_15; .cache/pg/15 at the root
-// of the module (see scripts); the places where packages put it. Without it, a
+// For major version 15: the directory in SALVOR_PG_15; what scripts/postgres has
+// fetched; the places where packages put it. Without it, a
 // test fails if CI=true, and else is skipped with the reason.
 package pgtest

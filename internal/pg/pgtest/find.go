@@ -10,6 +10,9 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
 
+// fetched is where scripts/postgres puts versions that the system does not have.
+const fetched = "/var/tmp/salvor-postgresql"
+
 // FindBin gives the directory with the programs of a major version of
 // PostgreSQL. If it can't be had, the test fails in CI and is skipped elsewhere.
 func FindBin(t testing.TB, major int) string {
@@ -27,10 +30,7 @@ func FindBin(t testing.TB, major int) string {
 }
 
 func find(t testing.TB, major int) (string, error) {
-	dirs := []string{os.Getenv(fmt.Sprintf("SALVOR_PG_%d", major))}
-	if root, ok := moduleRoot(); ok {
-		dirs = append(dirs, filepath.Join(root, ".cache", "pg", fmt.Sprint(major)))
-	}
+	dirs := []string{os.Getenv(fmt.Sprintf("SALVOR_PG_%d", major)), filepath.Join(fetched, fmt.Sprint(major))}
 	return server.FindBin(t.Context(), major, dirs...)
 }
 
@@ -45,23 +45,4 @@ func installed(t testing.TB) int {
 		}
 	}
 	return DefaultMajor // whose absence is then reported
-}
-
-// moduleRoot looks for go.mod above the working directory, which for a test is
-// its package's.
-func moduleRoot() (string, bool) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", false
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, true
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return "", false
-		}
-		dir = up
-	}
 }

@@ -303,7 +303,7 @@ func TestAbandoned(t *testing.T) {
 
 func TestWatchdogEndsWhatAKilledTestLeaves(t *testing.T) {
 	t.Parallel()
-	FindBin(t, DefaultMajor)
+	FindBin(t, installed(t))
 	me, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
