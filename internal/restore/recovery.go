@@ -22,10 +22,14 @@ type Setting struct{ Name, Value string }
 // and later, and for a copy those that keep it from living its original's life.
 func Settings(o Options) []Setting {
 	s := []Setting{{"restore_command", o.RestoreCommand}}
+	target := targetSettings(o)
+	s = append(s, unset(target)...)
 	if o.Standby {
 		return append(s, Setting{"recovery_target_timeline", "latest"})
 	}
-	s = append(s, targetSettings(o)...)
+	// A recovery is not a delayed standby, and what ran for one must not run here.
+	s = append(s, Setting{"recovery_min_apply_delay", "0"}, Setting{"archive_cleanup_command", ""}, Setting{"recovery_end_command", ""})
+	s = append(s, target...)
 	s = append(s, Setting{"recovery_target_timeline", timeline(o)})
 	if o.Target.Kind != catalog.ToLatest {
 		s = append(s, Setting{"recovery_target_action", string(o.Action)})
@@ -38,6 +42,19 @@ func Settings(o Options) []Setting {
 	s = append(s, Setting{"primary_conninfo", ""}, Setting{"primary_slot_name", ""})
 	if !o.Takeover {
 		s = append(s, Setting{"archive_mode", "off"}, Setting{"synchronous_standby_names", ""})
+	}
+	return s
+}
+
+// unset takes back every target but ours: postgresql.conf may still have one, of a
+// recovery long ago. It must come before ours: PostgreSQL refuses to touch a second
+// target once one is set (assign_recovery_target_xid and its siblings).
+func unset(target []Setting) []Setting {
+	var s []Setting
+	for _, name := range []string{"recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name"} {
+		if len(target) == 0 || target[0].Name != name {
+			s = append(s, Setting{name, ""})
+		}
 	}
 	return s
 }
