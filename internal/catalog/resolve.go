@@ -222,6 +222,9 @@ func (l Life) toEvent(ctx context.Context, objects *seal.Objects, c Choice, t Ta
 			c.LastCommit = &Moment{e.LSN, e.Time}
 		}
 	}
+	if t.Kind == ToTime && !t.Exclusive && c.endsAt(t.Time) {
+		return c, nil
+	}
 	return Choice{}, c.notFound(t, l.Archive.SegmentSize)
 }
 
@@ -239,6 +242,22 @@ func stopsAt(e walrec.Event, t Target) bool {
 		return e.Kind == walrec.RestorePoint && e.Name == t.Name
 	}
 	return false
+}
+
+// endsAt says whether the time is that of the last transaction on the path, or, with
+// none after it, of the backup's end, and then chooses a way to stop there: nothing
+// later is needed to know what was committed by then.
+func (c *Choice) endsAt(at time.Time) bool {
+	at = at.Truncate(time.Microsecond)
+	last := c.LastCommit
+	switch {
+	case last != nil && last.LSN >= c.Backup.StopLSN:
+		c.ByLSN, c.StopLSN = true, last.LSN
+		return last.Time.Equal(at)
+	default:
+		c.Consistent, c.StopLSN = true, c.Backup.StopLSN
+		return c.Backup.StoppedAt.Equal(at)
+	}
 }
 
 func (c Choice) notFound(t Target, segmentSize uint32) *NotCovered {

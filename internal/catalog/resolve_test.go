@@ -89,6 +89,8 @@ func TestResolve(t *testing.T) {
 		"time between commits":              {when(25), resolution{b1, c3, at(2, 0x4000), false}},
 		"time of a commit":                  {when(20), resolution{b1, at(2, 0x4000), c2, false}},
 		"time of an abort":                  {when(21), resolution{b1, c3, at(2, 0x4000), false}},
+		"time of the last commit":           {when(50), resolution{b2, c4, c4, true}},
+		"before the time of the last":       {before(50), resolution{b2, c4, 0, false}},
 		"before the time of a commit":       {before(20), resolution{b1, c2, c1, false}},
 		"just after a commit":               {when(20.001), resolution{b1, at(2, 0x4000), c2, false}},
 		"just before a commit":              {when(19.999), resolution{b1, c2, c1, false}},
@@ -119,6 +121,25 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// The end of the newest backup can be recovered to, also when nothing was committed
+// after it: the window that is shown begins and ends with times that --at takes.
+func TestResolveToTheEndOfABackup(t *testing.T) {
+	w := singleLine(t)
+	w.backup("000003", 1, at(6, 0x28), at(6, 0x800), minute(55))
+	life := w.life()
+	window, err := life.Window(t.Context(), w.objects)
+	if err != nil || !window.To.Time.Equal(minute(55)) {
+		t.Fatalf("the window ends at %v, %v", window.To, err)
+	}
+	c, err := life.Resolve(t.Context(), w.objects, Target{Kind: ToTime, Time: window.To.Time})
+	if err != nil || !c.Consistent || c.Backup.ID != b3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := life.Resolve(t.Context(), w.objects, Target{Kind: ToTime, Time: window.To.Time.Add(time.Microsecond)}); !errors.As(err, new(*NotCovered)) {
+		t.Errorf("a moment later: %v", err)
+	}
+}
+
 func TestNotCovered(t *testing.T) {
 	for what, c := range map[string]struct {
 		change   func(w *world)
@@ -128,10 +149,10 @@ func TestNotCovered(t *testing.T) {
 	}{
 		"before the first backup": {nil, Target{Kind: ToTime, Time: minute(9.9)},
 			b1 + " ended at 2026-11-24T06:10:00Z, after the target", "from 2026-11-24T06:10:00Z to 2026-11-24T06:50:00Z"},
-		"time of the last commit":  {nil, Target{Kind: ToTime, Time: minute(50)}, "the last commit before is at 2026-11-24T06:50:00Z, nothing was committed after", "--latest"},
-		"time after the last":      {nil, Target{Kind: ToTime, Time: minute(1000)}, "nothing was committed after the target", "--latest"},
-		"before the chosen backup": {nil, Target{Kind: ToTime, Time: minute(30), BackupID: b2}, "after the target", "from"},
-		"xid never ended":          {nil, Target{Kind: ToXID, XID: 999}, "not after backup", "from"},
+		"just after the last commit": {nil, Target{Kind: ToTime, Time: minute(50).Add(time.Microsecond)}, "the last commit before is at 2026-11-24T06:50:00Z, nothing was committed after", "--latest"},
+		"time after the last":        {nil, Target{Kind: ToTime, Time: minute(1000)}, "nothing was committed after the target", "--latest"},
+		"before the chosen backup":   {nil, Target{Kind: ToTime, Time: minute(30), BackupID: b2}, "after the target", "from"},
+		"xid never ended":            {nil, Target{Kind: ToXID, XID: 999}, "not after backup", "from"},
 		"xid while the backup was made": {nil, Target{Kind: ToXID, XID: 700},
 			"it lies at 0/102000, before backup " + b1 + " is consistent at 0/108000", "from"},
 		"restore point never made":    {nil, Target{Kind: ToRestorePoint, Name: "relase"}, "not after backup " + b1, "from"},

@@ -110,10 +110,15 @@ type Choice struct {
 	// LastCommit is the last transaction's end before the target, if one is in
 	// the WAL after the backup.
 	LastCommit *Moment
-	// ByLSN says to recover to StopLSN, inclusive, instead of to the restore point's
-	// name: that occurs before as well, after the backup's start and before it is
-	// consistent, and there PostgreSQL would stop and fail.
+	// ByLSN says to recover to StopLSN, inclusive, and not to the target as it was
+	// asked for. A restore point's name may occur before as well, after the backup's
+	// start and before it is consistent: there PostgreSQL would stop and fail. And a
+	// time may be that of the last commit there is: PostgreSQL wants to see a later
+	// one before it stops.
 	ByLSN bool
+	// Consistent says to stop where the backup is consistent: the target is the
+	// backup's own end, and nothing was committed after it.
+	Consistent bool
 }
 
 // Moment is a position in the WAL and the time written there.

@@ -62,6 +62,12 @@ func unset(target []Setting) []Setting {
 func targetSettings(o Options) []Setting {
 	t := o.Target
 	inclusive := Setting{"recovery_target_inclusive", strconv.FormatBool(!t.Exclusive)}
+	switch {
+	case o.Choice.Consistent:
+		return []Setting{{"recovery_target", "immediate"}}
+	case o.Choice.ByLSN:
+		return []Setting{{"recovery_target_lsn", o.Choice.StopLSN.String()}, inclusive}
+	}
 	switch t.Kind {
 	case catalog.ToImmediate:
 		return []Setting{{"recovery_target", "immediate"}}
@@ -72,10 +78,6 @@ func targetSettings(o Options) []Setting {
 	case catalog.ToXID:
 		return []Setting{{"recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10)}, inclusive}
 	case catalog.ToRestorePoint:
-		if o.Choice.ByLSN {
-			// The name stands in the backup's own WAL too, where PostgreSQL would stop.
-			return []Setting{{"recovery_target_lsn", o.Choice.StopLSN.String()}, inclusive}
-		}
 		return []Setting{{"recovery_target_name", t.Name}}
 	}
 	return nil

@@ -70,7 +70,9 @@ func Start(ctx context.Context, o StartOptions) (Started, error) {
 }
 
 func settings(o StartOptions) map[string]string {
-	set := map[string]string{"data_directory": o.DataDir, "hot_standby": "on"}
+	// The source's configuration may name a file with its server's process, which
+	// must stay the original's.
+	set := map[string]string{"data_directory": o.DataDir, "hot_standby": "on", "external_pid_file": ""}
 	if o.ConfigFile != "" {
 		// A configuration of elsewhere may allow less than the WAL demands.
 		n := o.Backup.Needs
