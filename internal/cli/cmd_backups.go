@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -170,8 +172,8 @@ func showDetails(h catalog.Head, repository string) details {
 	for _, l := range h.Slots {
 		d = append(d, detail{"replication slot", strings.TrimSpace(fmt.Sprintf("%s, %s %s", l.Name, l.Kind, l.Plugin))})
 	}
-	for k, v := range h.Annotations {
-		d = append(d, detail{"annotation", k + "=" + v})
+	for _, k := range slices.Sorted(maps.Keys(h.Annotations)) {
+		d = append(d, detail{"annotation", k + "=" + h.Annotations[k]})
 	}
 	return d
 }
@@ -207,6 +209,9 @@ cluster is not deleted unless --last says so.`,
 			if err != nil {
 				return err
 			}
+			if err := s.keepsAnother(ctx, c, b); err != nil && !last {
+				return err // before anybody is asked to confirm it
+			}
 			if plan {
 				return s.out.document(map[string]any{"id": b.head.ID, "repository": b.repo, "would_delete": true},
 					details{{"would delete", b.head.ID}, {"repository", b.repo}, {"stopped", formatTime(b.head.StoppedAt)}, {"frees at most", formatBytes(int64(b.head.Stored))}})
@@ -220,6 +225,20 @@ cluster is not deleted unless --last says so.`,
 	cmd.Flags().BoolVar(&last, "last", false, "also if it is the only backup of the cluster")
 	planFlag(cmd, &plan)
 	return cmd
+}
+
+// keepsAnother fails with *expire.LastBackup if b is the only backup of its place.
+func (s *session) keepsAnother(ctx context.Context, c *config.Config, b stored) error {
+	all, _, err := s.allBackups(ctx, c, b.repo)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.head.ID != b.head.ID && other.head.Place() == b.head.Place() {
+			return nil
+		}
+	}
+	return &expire.LastBackup{ID: b.head.ID}
 }
 
 func (s *session) deleteBackup(ctx context.Context, c *config.Config, b stored, last bool) error {

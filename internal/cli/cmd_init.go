@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/keys"
 	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
 	"github.com/salvor-dr/salvor/internal/store"
@@ -86,14 +88,36 @@ type initRepository struct {
 	Created   bool   `json:"created"`
 }
 
+// initPlan is what init would do, in documents.
+type initPlan struct {
+	ConfigFile   string              `json:"config_file"`
+	Cluster      string              `json:"cluster"`
+	SystemID     pg.SystemID         `json:"system_id"`
+	DataDir      string              `json:"data_dir"`
+	WouldWrite   []string            `json:"would_write"`
+	Repositories []plannedRepository `json:"repositories"`
+}
+
+type plannedRepository struct {
+	Name        string `json:"name"`
+	URL         string `json:"url"`
+	Encrypted   bool   `json:"encrypted"`
+	WouldCreate bool   `json:"would_create"`
+}
+
 func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 	c, fresh, err := s.initConfig(ctx, dsn, f)
 	if err != nil {
 		return err
 	}
-	db, err := s.connect(ctx, c.Config)
+	var db *conn.Conn
+	if c.dsn != nil {
+		db, err = conn.Open(ctx, *c.dsn)
+	} else {
+		db, err = s.connect(ctx, c.Config)
+	}
 	if err != nil {
-		return withHint(err, "start the server, or give its address: salvor init 'host=/var/run/postgresql port=5432 user=postgres'")
+		return noServer(err)
 	}
 	defer db.Close()
 	srv, err := db.Server(ctx)
@@ -108,11 +132,11 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 		return &failed{exitNotNow, "wrong_data_dir", "set postgres.data_dir to " + srv.DataDirectory,
 			fmt.Errorf("%s belongs to cluster %s, and the server is cluster %s", c.Postgres.DataDir, control.SystemID, srv.SystemID)}
 	}
-	v := initView{ConfigFile: c.path, ConfigWritten: fresh, Cluster: c.Cluster, SystemID: srv.SystemID, DataDir: c.Postgres.DataDir, SQL: []string{}}
 	if f.plan {
-		return s.planInit(ctx, c, v)
+		return s.planInit(ctx, c, srv)
 	}
-	if err := c.write(srv); err != nil {
+	v := initView{ConfigFile: c.path, ConfigWritten: fresh, Cluster: c.Cluster, SystemID: srv.SystemID, DataDir: c.Postgres.DataDir, SQL: []string{}}
+	if err := c.write(); err != nil {
 		return err
 	}
 	if err := s.initRepositories(ctx, c, &v); err != nil {
@@ -130,9 +154,9 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 // initial is a configuration, with what is not on the disk yet.
 type initial struct {
 	*config.Config
-	path     string
-	files    []newFile // to write, the configuration last
-	identity string    // the content of the key file that is new
+	path  string
+	files []newFile    // to write, the configuration last
+	dsn   *conn.Config // of a configuration that is new: its password is in no file yet
 }
 
 type newFile struct {
@@ -155,9 +179,9 @@ func (s *session) initConfig(ctx context.Context, dsn string, f initFlags) (*ini
 	if err != nil {
 		return nil, false, err
 	}
-	if dsn != "" || len(f.repos) > 0 || f.cluster != "" {
+	if dsn != "" || len(f.repos) > 0 || f.cluster != "" || f.plain {
 		return nil, false, usageError("change "+path+" and run salvor init again, or name another file with -c",
-			"%s exists: DSN, --repo and --cluster are for making a new configuration", path)
+			"%s exists: DSN, --repo, --cluster and --no-encryption are for making a new configuration", path)
 	}
 	c, err := config.Load(path, s.env)
 	if err != nil {
@@ -179,26 +203,10 @@ func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) 
 	if err != nil {
 		return nil, usageError("", "%w", err)
 	}
-	db, err := conn.Open(ctx, at)
-	if err != nil {
-		return nil, withHint(err, "start the server, or give its address: salvor init 'host=/var/run/postgresql port=5432 user=postgres'")
-	}
-	defer db.Close()
-	srv, err := db.Server(ctx)
-	if err != nil {
+	c := &initial{path: path, dsn: &at}
+	m := config.Minimal{Cluster: cmp.Or(f.cluster, "main")}
+	if m.Postgres, err = c.newPostgres(ctx); err != nil {
 		return nil, err
-	}
-	at = db.Config()
-	c := &initial{path: path}
-	m := config.Minimal{Cluster: f.cluster, Postgres: config.Postgres{
-		DataDir: srv.DataDirectory, Host: at.Host, Port: at.Port, User: at.User, Database: at.Database}}
-	if m.Cluster == "" {
-		m.Cluster = "main"
-	}
-	if password := passwordOf(dsn); password != "" {
-		name := "salvor.pgpass"
-		m.Postgres.Password = config.Secret{File: name}
-		c.files = append(c.files, newFile{filepath.Join(filepath.Dir(path), name), []byte(password + "\n"), 0o600})
 	}
 	if m.Repositories, err = c.newRepositories(f); err != nil {
 		return nil, err
@@ -210,6 +218,36 @@ func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) 
 		return nil, fmt.Errorf("making the configuration: %w", err)
 	}
 	return c, nil
+}
+
+// newPostgres asks the server where its data is.
+func (c *initial) newPostgres(ctx context.Context) (config.Postgres, error) {
+	db, err := conn.Open(ctx, *c.dsn)
+	if err != nil {
+		return config.Postgres{}, noServer(err)
+	}
+	defer db.Close()
+	srv, err := db.Server(ctx)
+	if err != nil {
+		return config.Postgres{}, err
+	}
+	at := db.Config()
+	p := config.Postgres{DataDir: srv.DataDirectory, Host: at.Host, Port: at.Port, User: at.User, Database: at.Database}
+	password, err := passwordIn(*c.dsn)
+	if err == nil && password != "" {
+		const name = "salvor.pgpass"
+		p.Password = config.Secret{File: name}
+		c.files = append(c.files, newFile{filepath.Join(filepath.Dir(c.path), name), []byte(password + "\n"), 0o600})
+	}
+	return p, err
+}
+
+// noServer adds to the error of a server that cannot be reached how to name another.
+func noServer(err error) error {
+	if !conn.Unavailable(err) {
+		return err
+	}
+	return withHint(err, "start the server, or give its address: salvor init 'host=/var/run/postgresql port=5432 user=postgres'")
 }
 
 // newRepositories reads --repo, and draws a key for all of them.
@@ -241,26 +279,29 @@ func (c *initial) newRepositories(f initFlags) ([]config.Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.identity = identity
 	c.files = append(c.files, newFile{path, []byte("# opens the repositories of " + filepath.Base(c.path) + "; whoever has it can read every backup\n" + identity + "\n"), 0o600})
 	return out, nil
 }
 
-func passwordOf(dsn string) string {
-	if u, err := url.Parse(dsn); err == nil && u.User != nil {
-		p, _ := u.User.Password()
-		return p
+// passwordIn gives the password that stands in a DSN. One that the environment or
+// the password file would give without it is found there later too.
+func passwordIn(at conn.Config) (string, error) {
+	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace
+	without, err := conn.ParseDSN(fmt.Sprintf("host='%s' port=%d user='%s' dbname='%s'", quote(at.Host), at.Port, quote(at.User), quote(at.Database)))
+	if err != nil || without.Password == at.Password {
+		return "", err
 	}
-	for _, word := range strings.Fields(dsn) {
-		if p, ok := strings.CutPrefix(word, "password="); ok {
-			return strings.Trim(p, "'")
-		}
-	}
-	return ""
+	return at.Password, nil
 }
 
 // write makes the new files, for the server's user, who runs archive_command.
-func (c *initial) write(srv conn.Server) error {
+func (c *initial) write() error {
+	if len(c.files) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.path), 0o755); err != nil {
+		return err
+	}
 	for _, f := range c.files {
 		if err := writeNew(f, c.Postgres.DataDir); err != nil {
 			return fmt.Errorf("writing %s: %w", f.path, err)
@@ -269,8 +310,14 @@ func (c *initial) write(srv conn.Server) error {
 	return nil
 }
 
+// writeNew makes a file. One of an init that was cut off may be there.
 func writeNew(f newFile, like string) error {
 	out, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
+	if errors.Is(err, fs.ErrExist) {
+		if there, readErr := os.ReadFile(f.path); readErr == nil && string(there) == string(f.data) {
+			return ownLike(f.path, like)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -467,21 +514,23 @@ It opens the repositories when the key file is lost; losing both loses every bac
 }
 
 // planInit says what init would do.
-func (s *session) planInit(ctx context.Context, c *initial, v initView) error {
+func (s *session) planInit(ctx context.Context, c *initial, srv conn.Server) error {
+	v := initPlan{ConfigFile: c.path, Cluster: c.Cluster, SystemID: srv.SystemID, DataDir: c.Postgres.DataDir,
+		WouldWrite: []string{}, Repositories: []plannedRepository{}}
 	d := details{{"cluster", v.Cluster}, {"system id", v.SystemID.String()}, {"data directory", v.DataDir}}
 	for _, f := range c.files {
+		v.WouldWrite = append(v.WouldWrite, f.path)
 		d = append(d, detail{"would write", f.path})
 	}
 	for _, rc := range c.Repositories {
-		state := "would create"
+		missing := true
 		if st, err := storeopen.Open(ctx, rc.URL, storeopen.Options{}); err == nil {
-			if _, _, err := repoopen.Read(ctx, st); err == nil {
-				state = "is there"
-			}
+			_, _, err := repoopen.Read(ctx, st)
+			missing = errors.Is(err, repo.ErrNoRepository)
 			st.Close()
 		}
-		v.Repositories = append(v.Repositories, initRepository{rc.Name, rc.URL, rc.Encryption != config.EncryptionNone, false})
-		d = append(d, detail{"repository " + rc.Name, rc.URL + " " + state})
+		v.Repositories = append(v.Repositories, plannedRepository{rc.Name, rc.URL, rc.Encryption != config.EncryptionNone, missing})
+		d = append(d, detail{"repository " + rc.Name, rc.URL + map[bool]string{true: " would be created", false: " is there"}[missing]})
 	}
 	return s.out.document(v, d)
 }

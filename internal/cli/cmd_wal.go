@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -298,12 +299,15 @@ func (s *session) lag(ctx context.Context, c *config.Config, life catalog.Life, 
 	}
 	behind := max(0, int64(now)-int64(end))
 	v.LagBytes = &behind
-	if v.window.OK && behind > 0 {
-		age := max(0, seconds(s.clock.Now().Sub(v.window.To.Time)))
+	if v.window.OK {
+		age := 0.0
+		if behind > 0 {
+			age = max(0, seconds(s.clock.Now().Sub(v.window.To.Time)))
+		}
 		v.LagSeconds = &age
 	}
 	if end > 0 && behind > int64(life.Archive.SegmentSize) {
-		i := len(v.Timelines) - 1
+		i := slices.IndexFunc(v.Timelines, func(t timelineView) bool { return t.Timeline == srv.Timeline })
 		v.Timelines[i].Ranges = append(v.Timelines[i].Ranges, rangeView{end, now, "delayed"})
 	}
 	switch {

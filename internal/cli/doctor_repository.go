@@ -103,14 +103,7 @@ func probeWorks(ctx context.Context, _ *examination, r *examined, v *verdict) {
 	// Gone already if all went well; and if not, the first error tells more.
 	defer func() { _ = st.Delete(context.WithoutCancel(ctx), name, "") }()
 	if err := exercise(ctx, st, name); err != nil {
-		fix := ""
-		if errors.Is(err, store.ErrPermission) {
-			fix = "run doctor as root or as PostgreSQL's user; if it was: is the storage mounted read-only?"
-		}
-		if f := classify(err); f.hint != "" {
-			fix = f.hint
-		}
-		v.problem(fix, "%v", err)
+		v.fail(err)
 		return
 	}
 	v.say("wrote, read, listed, replaced and deleted an object, each only where its condition held")

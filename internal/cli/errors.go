@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/salvor-dr/salvor/internal/backup"
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -15,6 +16,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/restore"
 	"github.com/salvor-dr/salvor/internal/store"
+	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 	"github.com/salvor-dr/salvor/internal/wal/archive"
 	"github.com/salvor-dr/salvor/internal/wal/fetch"
 )
@@ -83,11 +85,19 @@ func sentinels() []sentinel {
 		{fetch.ErrAbsent, exitAbsent, "absent", ""},
 		{archive.ErrForeign, exitFailed, "foreign_file", "does archive_command use the configuration of this cluster?"},
 		{lock.ErrLost, exitFailed, "lock_lost", "another process took the work over: was this one stopped for long?"},
+		{storeopen.ErrURL, exitUsage, "url_invalid", "a repository's url is as file:///var/lib/salvor/repo"},
 		{store.ErrNoSpace, exitFailed, "no_space", "make room where the repository is; `salvor backups delete` removes a backup"},
+		{store.ErrPermission, exitFailed, "store_permission", "run it as root or as PostgreSQL's user; if it was: is the storage read-only?"},
 		{repo.ErrWrongKey, exitRepository, "wrong_key", "check `key` of the repository in the configuration"},
 		{repo.ErrUnknownFormat, exitRepository, "unknown_format", "a newer salvor may have written it: update this one"},
-		{repo.ErrNoRepository, exitRepository, "no_repository", "`salvor init` creates what the configuration names and is missing"},
+		{repo.ErrNoRepository, exitRepository, "no_repository", "is its storage mounted? Only for a new repository: `salvor init` creates what is missing"},
 		{repo.ErrDamaged, exitRepository, "damaged", ""},
+		{store.ErrUnavailable, exitFailed, "store_unavailable", "is the storage of the repository mounted, and can it be reached?"},
+		{server.ErrNotFound, exitNotNow, "no_postgres", "set postgres.bin_dir to the directory of the server's programs"},
+		{server.ErrRunning, exitNotNow, "server_running", "stop it first, or choose another directory"},
+		{server.ErrStandalone, exitNotNow, "server_running", "end the single-user server first, or choose another directory"},
+		{server.ErrOwner, exitNotNow, "wrong_owner", "run it as root, or as the directory's owner, who must not be root"},
+		{fs.ErrPermission, exitFailed, "permission", "run it as root or as PostgreSQL's user"},
 		{context.DeadlineExceeded, exitFailed, "timeout", ""},
 		{context.Canceled, exitFailed, "cancelled", ""},
 	}
@@ -131,6 +141,8 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitFailed, "server_ended", "")
 	case conn.Unavailable(err):
 		return set(exitFailed, "postgres_unavailable", "is the server running, and do postgres.host and postgres.port lead to it?")
+	case conn.PermissionDenied(err):
+		return set(exitNotNow, "postgres_privilege", "`salvor doctor` prints the SQL that grants what the role lacks")
 	case conn.AuthFailed(err):
 		return set(exitFailed, "postgres_auth", "check postgres.user and postgres.password, and the server's pg_hba.conf")
 	}

@@ -18,10 +18,13 @@ type targetFlags struct {
 	exclusive                  bool
 	timeline                   string
 	backup                     string
+
+	given func(option string) bool // on the command line or by its variable
 }
 
 func (f *targetFlags) declare(cmd *cobra.Command) {
 	fl := cmd.Flags()
+	f.given = fl.Changed
 	fl.StringVar(&f.at, "at", "", "recover to a `time`, RFC 3339 with a zone, as 2026-11-24T06:51:00Z")
 	fl.StringVar(&f.lsn, "lsn", "", "recover to a WAL `position`, as 0/3000148")
 	fl.StringVar(&f.xid, "xid", "", "recover to the end of a transaction, by its `number`")
@@ -37,6 +40,11 @@ func (f *targetFlags) declare(cmd *cobra.Command) {
 // target reads the options.
 func (f targetFlags) target() (catalog.Target, error) {
 	t := catalog.Target{Exclusive: f.exclusive, BackupID: f.backup}
+	for name, value := range map[string]string{"at": f.at, "lsn": f.lsn, "xid": f.xid, "restore-point": f.restorePoint, "timeline": f.timeline, "backup": f.backup} {
+		if value == "" && f.given(name) {
+			return t, usageError("a variable of your script may not be set", "--%s is empty", name) // and would restore something else
+		}
+	}
 	var err error
 	if t.Timeline, err = catalog.ParseTimelineChoice(f.timeline); err != nil {
 		return t, usageError("", "--timeline: %w", err)
@@ -74,7 +82,7 @@ func (f targetFlags) target() (catalog.Target, error) {
 // parseTime reads RFC 3339. Without a zone nobody knows which moment is meant, and
 // a guess would restore the wrong one.
 func parseTime(s string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999-07"} {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999-07", "2006-01-02T15:04Z07:00", "2006-01-02 15:04Z07:00"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t, nil
 		}
