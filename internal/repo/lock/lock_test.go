@@ -100,7 +100,11 @@ func TestDeadProcess(t *testing.T) {
 	if err := zombie.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer zombie.Wait()
+	t.Cleanup(func() {
+		if err := zombie.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
 	zombieStart := waitZombie(t, zombie.Process.Pid)
 	for name, change := range map[string]func(*Holder){
 		"ended":         func(h *Holder) { h.PID = gone.Process.Pid },

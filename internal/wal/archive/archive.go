@@ -29,7 +29,8 @@ type Options struct {
 	DataDir      string // of the server that runs archive_command
 	Repositories []Repository
 	Codec        chunk.Codec
-	// Warn is told of what does not keep a file from being archived.
+	// Warn is told of what does not keep a file from being archived, by several
+	// goroutines.
 	Warn func(message string)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,8 @@ type bench struct {
 	data    []byte
 	segment pg.Segment
 	place   catalog.Place
-	warned  []string
+	mu      *sync.Mutex
+	warned  *[]string // guarded by mu
 	o       Options
 	stores  []store.Store
 }
@@ -64,7 +66,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.place = catalog.Place{Cluster: "main", SystemID: control.SystemID, Incarnation: m.Incarnation}
-	b.o = Options{Cluster: "main", DataDir: c.Dir, Codec: chunk.S2, Warn: func(m string) { b.warned = append(b.warned, m) }}
+	b.o = Options{Cluster: "main", DataDir: c.Dir, Codec: chunk.S2}
 	for _, r := range []string{"near", "far"} {
 		st := mem.New(mem.Options{})
 		objects := seal.New(st, nil)
@@ -82,8 +84,12 @@ func newBench(t *testing.T) *bench {
 func (b *bench) fresh(t *testing.T) *bench {
 	t.Helper()
 	c := *b
-	c.t, c.warned, c.stores, c.o.Repositories = t, nil, nil, nil
-	c.o.Warn = func(m string) { c.warned = append(c.warned, m) }
+	c.t, c.mu, c.warned, c.stores, c.o.Repositories = t, new(sync.Mutex), new([]string), nil, nil
+	c.o.Warn = func(m string) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		*c.warned = append(*c.warned, m)
+	}
 	for i, r := range b.o.Repositories {
 		st := mem.New(mem.Options{})
 		objects := seal.New(st, nil)
@@ -185,8 +191,8 @@ func TestPush(t *testing.T) {
 		if !bytes.Equal(b.archived(b.name), b.data) {
 			t.Error("a refused push changed what was there")
 		}
-		if len(b.warned) > 0 {
-			t.Errorf("warnings: %q", b.warned)
+		if len(*b.warned) > 0 {
+			t.Errorf("warnings: %q", *b.warned)
 		}
 	})
 	t.Run("foreign", func(t *testing.T) {
@@ -287,8 +293,8 @@ func TestFork(t *testing.T) {
 				b.refused(other, new(*Conflict))
 			} else {
 				b.outcome(other, try.want)
-				if len(b.warned) == 0 || !strings.Contains(strings.Join(b.warned, "\n"), at.String()) {
-					t.Errorf("warnings: %q", b.warned)
+				if !strings.Contains(strings.Join(*b.warned, "\n"), at.String()) {
+					t.Errorf("warnings: %q", *b.warned)
 				}
 			}
 			if !bytes.Equal(b.archived(b.name), b.data) {
