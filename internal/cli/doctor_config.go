@@ -105,7 +105,7 @@ func probeServerUser(ctx context.Context, e *examination, _ *examined, v *verdic
 		}
 	}
 	if v.result == checkOK {
-		v.say("%s reads the configuration and %d key files", a.name, len(seen))
+		v.say("%s reads the configuration and the keys", a.name)
 	}
 }
 

@@ -186,7 +186,7 @@ func probeClock(ctx context.Context, e *examination, _ *examined, v *verdict) {
 		v.warn("let chrony or systemd-timesyncd keep the time on both: timedatectl set-ntp true", "the server's clock and this host's are %s apart", formatDuration(apart))
 		return
 	}
-	v.say("less than %s apart", formatDuration(apart+took))
+	v.say("less than %s apart", formatDuration(max(apart+took, time.Millisecond)))
 }
 
 func probeChecksums(_ context.Context, e *examination, _ *examined, v *verdict) {
