@@ -140,7 +140,7 @@ func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options
 	o := backup.Options{
 		Cluster: c.Cluster, DataDir: c.Postgres.DataDir, Codec: codec,
 		Workers: c.Backup.Workers, RateLimit: int64(c.Backup.RateLimit), Spread: c.Backup.Checkpoint == "spread",
-		WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: s.version, Clock: s.clock,
+		WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: versionOf(s.version, s.commit, readBuild()).Version, Clock: s.clock,
 	}
 	if f.workers > 0 {
 		o.Workers = f.workers
@@ -190,6 +190,7 @@ func (s *session) planBackup(ctx context.Context, o backup.Options) error {
 	return s.out.document(view, details{
 		{"kind", view.Kind}, {"cluster", view.Cluster}, {"repository", view.Repository},
 		{"would read", fmt.Sprintf("%s in %d files", formatBytes(p.Bytes), p.Files)}, {"checkpoint", view.Checkpoint},
+		{"WAL", whereWAL(o.WithWAL)},
 	})
 }
 
@@ -234,15 +235,18 @@ func viewOfBackup(h catalog.Head, repository string) backupView {
 	return v
 }
 
-func backupDetails(h catalog.Head, repository string) details {
-	wal := "in the archive"
-	if h.WALIncluded {
-		wal = "inside (standalone)"
+func whereWAL(included bool) string {
+	if included {
+		return "inside (standalone)"
 	}
+	return "in the archive"
+}
+
+func backupDetails(h catalog.Head, repository string) details {
 	d := details{
 		{"backup", h.ID}, {"kind", string(h.Kind)}, {"cluster", h.Cluster}, {"repository", repository},
 		{"started", formatTime(h.StartedAt)}, {"stopped", formatTime(h.StoppedAt)},
-		{"WAL", fmt.Sprintf("%s to %s, timeline %d, %s", h.StartLSN, h.StopLSN, h.Timeline, wal)},
+		{"WAL", fmt.Sprintf("%s to %s, timeline %d, %s", h.StartLSN, h.StopLSN, h.Timeline, whereWAL(h.WALIncluded))},
 		{"size", formatBytes(int64(h.Size))}, {"stored", formatBytes(int64(h.Stored))},
 		{"took", formatDuration(secondsOf(h.Seconds))},
 	}

@@ -119,7 +119,10 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 		}
 		v.started(started)
 	}
-	v.Seconds = seconds(s.clock.Now().Sub(began))
+	v.Seconds, v.pgCtl = seconds(s.clock.Now().Sub(began)), "pg_ctl"
+	if dir, err := binDir(ctx, c, o.Choice.Backup.Version.Major()); err == nil {
+		v.pgCtl = filepath.Join(dir, "pg_ctl")
+	}
 	return s.out.document(v, v.details(f))
 }
 
@@ -301,6 +304,8 @@ type restoreView struct {
 	PID             int         `json:"server_pid,omitzero"`
 	Port            int         `json:"server_port,omitzero"`
 	SocketDir       string      `json:"server_socket_dir,omitzero"`
+
+	pgCtl string // the program, for what to do next
 }
 
 func viewOfRestore(o restore.Options, repository string, r restore.Result) restoreView {
@@ -327,9 +332,9 @@ func (v restoreView) details(f restoreFlags) details {
 	switch {
 	case v.PID != 0:
 		d = append(d, detail{"server", fmt.Sprintf("process %d, port %d, socket in %s", v.PID, v.Port, v.SocketDir)},
-			detail{"stop it with", "pg_ctl stop -D " + v.To})
+			detail{"stop it with", v.pgCtl + " stop -D " + shellWord(v.To)})
 	case !f.start:
-		d = append(d, detail{"next", "start PostgreSQL on it: pg_ctl start -D " + v.To})
+		d = append(d, detail{"next", "start PostgreSQL on it: " + v.pgCtl + " start -D " + shellWord(v.To)})
 	}
 	return d
 }

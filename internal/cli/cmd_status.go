@@ -65,10 +65,14 @@ func (s *session) status(ctx context.Context) error {
 		return err
 	}
 	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Repositories: []repositoryView{}}
-	v.Server = s.serverState(ctx, c, &v)
+	srv := s.askServer(ctx, c)
+	v.Server = stateOf(srv)
+	for _, p := range srv.problems() {
+		v.problem("%s", p)
+	}
 	var rpo *float64
 	for _, rc := range c.Repositories {
-		lag := s.repositoryState(ctx, c, rc, &v)
+		lag := s.repositoryState(ctx, c, rc, srv, &v)
 		if rpo == nil || lag != nil && *lag < *rpo {
 			rpo = lag
 		}
@@ -94,34 +98,20 @@ func (v *statusView) problem(format string, args ...any) {
 	v.Problems = append(v.Problems, text)
 }
 
-func (s *session) serverState(ctx context.Context, c *config.Config, v *statusView) serverView {
-	db, err := s.connect(ctx, c)
-	if err != nil {
-		v.problem("the server cannot be asked: %v", err)
+func stateOf(a asked) serverView {
+	if a.err != nil {
 		return serverView{}
 	}
-	defer db.Close()
-	srv, err := db.Server(ctx)
-	if err != nil {
-		v.problem("the server cannot be asked: %v", err)
-		return serverView{}
+	role := "primary"
+	if a.server.InRecovery {
+		role = "standby"
 	}
-	out := serverView{Reachable: true, Version: srv.Version.String(), Role: "primary", Timeline: srv.Timeline}
-	if srv.InRecovery {
-		out.Role = "standby"
-		out.LSN, err = db.ReplayLSN(ctx)
-	} else {
-		out.LSN, err = db.CurrentLSN(ctx)
-	}
-	if err != nil {
-		v.problem("the server's position is not known: %v", err)
-	}
-	return out
+	return serverView{Reachable: true, Version: a.server.Version.String(), Role: role, Timeline: a.server.Timeline, LSN: a.lsn}
 }
 
 // repositoryState adds what a repository can give back, and says how much time
 // would be lost, if that is known.
-func (s *session) repositoryState(ctx context.Context, c *config.Config, rc config.Repository, v *statusView) *float64 {
+func (s *session) repositoryState(ctx context.Context, c *config.Config, rc config.Repository, srv asked, v *statusView) *float64 {
 	out := repositoryView{Name: rc.Name, URL: rc.URL}
 	defer func() { v.Repositories = append(v.Repositories, out) }()
 	r, err := s.openRepository(ctx, rc)
@@ -130,17 +120,12 @@ func (s *session) repositoryState(ctx context.Context, c *config.Config, rc conf
 		return nil
 	}
 	defer r.close()
-	w, err := s.lookAtWAL(ctx, c, r)
+	w, err := s.lookAtWAL(ctx, c, r, srv)
 	if err != nil {
 		v.problem("repository %s: %v", rc.Name, err)
 		return nil
 	}
-	life, err := s.life(ctx, c, r)
-	if err != nil {
-		v.problem("repository %s: %v", rc.Name, err)
-		return nil
-	}
-	out.OK, out.Backups, out.RecoverableFrom, out.RecoverableTo = w.OK, len(life.Backups), w.Earliest, w.Latest
+	out.OK, out.Backups, out.RecoverableFrom, out.RecoverableTo = w.OK, len(w.life.Backups), w.Earliest, w.Latest
 	for _, p := range w.Problems {
 		v.problem("repository %s: %s", rc.Name, p)
 	}
@@ -168,7 +153,7 @@ func (v statusView) details() details {
 	if v.RecoverableFrom.IsZero() {
 		d = append(d, detail{"recoverable", "NOTHING"})
 	} else {
-		d = append(d, detail{"recoverable", formatTime(time.Time(v.RecoverableFrom)) + " to " + formatTime(time.Time(v.RecoverableTo))},
+		d = append(d, detail{"recoverable", formatMoment(v.RecoverableFrom) + " to " + formatMoment(v.RecoverableTo)},
 			detail{"last backup", formatTime(time.Time(v.LastBackupAt)) + "  " + v.LastBackupID})
 	}
 	for _, c := range v.Components {

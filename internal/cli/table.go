@@ -126,6 +126,14 @@ func formatDuration(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
+// formatMoment gives a time that is a limit, exactly, so that --at takes it.
+func formatMoment(s stamp) string {
+	if s.IsZero() {
+		return ""
+	}
+	return s.String()
+}
+
 // formatTime gives a time for people, in the form that --at takes. The zero
 // time is not known: empty.
 func formatTime(t time.Time) string {

@@ -34,8 +34,10 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 	}
 	st, err := storeopen.Open(ctx, c.URL, storeopen.Options{})
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, withHint(&failed{exitRepository, "no_repository", "", fmt.Errorf("repository %s: %w", c.Name, err)},
-			"`salvor init` creates what the configuration names and is missing")
+		// An empty repository made on the disk below a mount point would be the next
+		// trouble, so init is not the first thing to think of.
+		return nil, &failed{exitRepository, "no_repository", "is its storage mounted? Only for a new repository: `salvor init` creates what is missing",
+			fmt.Errorf("repository %s: nothing is there: %w", c.Name, err)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
