@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -32,6 +33,7 @@ func TestAnyMoment(t *testing.T) {
 	s := newSite(t, siteOptions{
 		pg: pgtest.Options{Settings: map[string]string{
 			"track_commit_timestamp": "on",
+			"wal_keep_size":          "1GB", // to look for commits in it
 			"autovacuum":             "off", // its commits would not be in the ledger
 			"max_wal_size":           "64MB", "checkpoint_timeout": "30s", "shared_buffers": "8MB",
 		}},
@@ -75,7 +77,7 @@ func targetCount(t *testing.T) int {
 	t.Helper()
 	v := os.Getenv("SALVOR_TEST_TARGETS")
 	if v == "" {
-		return 8
+		return 9
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil {
@@ -135,15 +137,15 @@ func (w *world) moments(rng *rand.Rand, backups []backup, count int) []moment {
 		}
 		switch m.kind {
 		case "time": // stops before the first commit after it
-			at := this.at.Add(time.Duration(rng.Int64N(int64(gap/time.Microsecond))) * time.Microsecond)
+			at := this.at.Add(between(rng, gap))
 			m.args = []string{"--at", at.Format(time.RFC3339Nano)}
 		case "time-exclusive":
-			at := this.at.Add(gap - time.Duration(rng.Int64N(int64(gap/time.Microsecond)))*time.Microsecond)
+			at := next.at.Add(-between(rng, gap))
 			m.args = []string{"--exclusive", "--at", at.Format(time.RFC3339Nano)}
 		case "lsn":
-			m.args = []string{"--lsn", next.lsn.String()}
+			m.args = []string{"--lsn", cmp.Or(this.commit, next.lsn).String()}
 		case "lsn-exclusive":
-			m.args = []string{"--exclusive", "--lsn", next.lsn.String()}
+			m.args = []string{"--exclusive", "--lsn", cmp.Or(next.commit, next.lsn).String()}
 		case "xid":
 			m.args = []string{"--xid", fmt.Sprint(this.xid)}
 		case "xid-exclusive":
@@ -167,6 +169,15 @@ func (w *world) moments(rng *rand.Rand, backups []backup, count int) []moment {
 		out = append(out, m)
 	}
 	return out
+}
+
+// between draws a time below gap; half of the time none, which is where an off-by-one
+// would show.
+func between(rng *rand.Rand, gap time.Duration) time.Duration {
+	if rng.IntN(2) == 0 {
+		return 0
+	}
+	return time.Duration(rng.Int64N(int64(gap/time.Microsecond))) * time.Microsecond
 }
 
 // around gives how many entries are surely, and at most, committed before a position.

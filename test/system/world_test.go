@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ type entry struct {
 	// earlier entry's commit lies before, and its own after.
 	lsn    pg.LSN
 	at     time.Time // as the server wrote it into the WAL
+	commit pg.LSN    // where that record begins; 0 if it is not known
 	change []op
 }
 
@@ -211,6 +213,37 @@ func (w *world) end() {
 	})
 	if err != nil || n != len(w.ledger) {
 		w.t.Fatalf("reading the ledger, %d of %d: %v", n, len(w.ledger), err)
+	}
+	w.findCommits()
+}
+
+var commitLine = regexp.MustCompile(`tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .* desc: COMMIT`)
+
+// findCommits asks PostgreSQL's own tool where the commits lie in the WAL.
+func (w *world) findCommits() {
+	w.t.Helper()
+	c := w.s.cluster
+	if !c.Can("pg_waldump") {
+		w.t.Log("this PostgreSQL has no pg_waldump: positions between commits are used")
+		return
+	}
+	c.SwitchWAL() // what is read is flushed
+	// It ends with an error, where the WAL ends.
+	out, end := c.Command("pg_waldump", "--rmgr=Transaction", "--path", filepath.Join(c.Dir, "pg_wal"), "--start", w.ledger[0].lsn.String()).CombinedOutput()
+	at := map[string]pg.LSN{}
+	for _, m := range commitLine.FindAllStringSubmatch(string(out), -1) {
+		lsn, err := pg.ParseLSN(m[2])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		at[m[1]] = lsn
+	}
+	for i := range w.ledger {
+		e := &w.ledger[i]
+		if e.commit = at[fmt.Sprint(e.xid)]; e.commit < e.lsn {
+			w.t.Fatalf("entry %d began before %s and was committed at %s; pg_waldump found %d commits, and then: %v\n%s",
+				i+1, e.lsn, e.commit, len(at), end, out[max(0, len(out)-500):])
+		}
 	}
 }
 
