@@ -21,6 +21,7 @@ type Archive struct {
 // Line is the WAL of one timeline.
 type Line struct {
 	Timeline pg.Timeline
+	Place    Place       // that has it: the archive's, or one that it continues
 	Segments []uint64    // numbers of the whole segments, rising
 	Partials []uint64    // numbers of the segments cut off by a promotion, rising
 	History  *pg.History // nil if its history file is missing; timeline 1 has none and needs none
@@ -65,7 +66,7 @@ func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive,
 // belongs at the end.
 func (a *Archive) line(tli pg.Timeline) *Line {
 	if n := len(a.Lines); n == 0 || a.Lines[n-1].Timeline != tli {
-		a.Lines = append(a.Lines, Line{Timeline: tli})
+		a.Lines = append(a.Lines, Line{Timeline: tli, Place: a.Place})
 	}
 	return &a.Lines[len(a.Lines)-1]
 }
@@ -115,6 +116,7 @@ func (a Archive) ForkOf(tli pg.Timeline) (fork pg.LSN, ok bool) {
 
 // Step is one segment on a path.
 type Step struct {
+	Place   Place // that has it
 	Segment pg.Segment
 	Partial bool
 	End     pg.LSN // WAL on the path goes to here, at most the segment's end
@@ -194,12 +196,12 @@ func (a Archive) step(h pg.History, n uint64) (Step, bool) {
 		line, _ := a.Find(tli)
 		seg.Timeline = tli
 		if _, ok := slices.BinarySearch(line.Segments, n); ok {
-			return Step{seg, false, until}, true
+			return Step{line.Place, seg, false, until}, true
 		}
 		if _, ok := slices.BinarySearch(line.Partials, n); ok {
 			// Nobody says how far it goes but the fork that cut it off.
 			if at, left := a.ForkOf(tli); left && at > start && at < end {
-				return Step{seg, true, min(until, at)}, true
+				return Step{line.Place, seg, true, min(until, at)}, true
 			}
 		}
 	}

@@ -238,6 +238,9 @@ func TestReadArchive(t *testing.T) {
 	}
 	want := made(line(1, []uint64{1, 2, 3}, []uint64{3}), line(2, []uint64{3}, nil, pg.Fork{Timeline: 1, At: at(3, 0x8000), Reason: "no recovery target specified"}),
 		Line{Timeline: 0xA0, Segments: []uint64{9}})
+	for i := range want.Lines {
+		want.Lines[i].Place = testPlace
+	}
 	got := w.archive()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

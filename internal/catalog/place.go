@@ -83,8 +83,11 @@ type Origin struct {
 	Version       pg.Version  `json:"server_version"`
 	Sizes         pg.Sizes    `json:"sizes"`
 	// Parent is the incarnation that a takeover continues, and its backup.
-	Parent   Incarnation `json:"parent_incarnation,omitempty"`
-	BackupID string      `json:"backup_id,omitempty"`
+	Parent Incarnation `json:"parent_incarnation,omitempty"`
+	// ParentTimeline is the last of the parent's timelines that is part of this life:
+	// the parent may have gone on, with timelines of numbers that come here too.
+	ParentTimeline pg.Timeline `json:"parent_timeline,omitempty"`
+	BackupID       string      `json:"backup_id,omitempty"`
 }
 
 // Place is the place of the origin.

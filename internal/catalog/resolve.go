@@ -11,26 +11,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
-// Life is all that a repository knows of one place.
-type Life struct {
-	Origin  Origin
-	Archive Archive
-	Backups []Head // oldest first
-	// Unreadable says of each backup left out of Backups why it cannot be read: one
-	// damaged head must not keep the others from being restored.
-	Unreadable []error
-}
-
-// ReadLife reads it.
-func ReadLife(ctx context.Context, objects *seal.Objects, o Origin) (Life, error) {
-	heads, unreadable, err := ReadHeads(ctx, objects, o.Place())
-	if err != nil {
-		return Life{}, err
-	}
-	a, err := ReadArchive(ctx, objects, o)
-	return Life{o, a, heads, unreadable}, err
-}
-
 // Resolve finds the backup and the WAL that lead to a target, the newest backup
 // that does, before anything is restored. It answers as PostgreSQL would decide
 // while it recovers (recoveryStopsBefore and recoveryStopsAfter,

@@ -85,7 +85,7 @@ func (s Step) Name(a Archive) string {
 	if s.Partial {
 		file += ".partial"
 	}
-	return a.Place.WALName(s.Segment.Timeline, file)
+	return s.Place.WALName(s.Segment.Timeline, file)
 }
 
 // WAL reads a stored segment, from its beginning. After its last byte Read checks

@@ -96,7 +96,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := s.chooseLife(ctx, c, r, &o); err != nil {
+	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
 	p := s.progress("restore")
@@ -109,6 +109,11 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	p.close()
 	if err != nil {
 		return err
+	}
+	if o.Takeover {
+		if err := s.takePlace(ctx, c, o); err != nil {
+			return err
+		}
 	}
 	v := viewOfRestore(o, r.name, res)
 	if f.start {
@@ -228,23 +233,25 @@ func (s *session) chooseIn(ctx context.Context, c *config.Config, r *repository,
 }
 
 // chooseLife decides whose life the restored directory lives: its source's, for a
-// standby; a new one that the repositories know, for a takeover; else a new one that
-// they don't.
-func (s *session) chooseLife(ctx context.Context, c *config.Config, r *repository, o *restore.Options) error {
-	origin := o.Choice.Origin
+// standby, else a new one.
+func (s *session) chooseLife(c *config.Config, o *restore.Options) error {
 	var err error
-	if o.RestoreCommand, err = restoreCommand(c.File(), string(origin.Incarnation), o.Standby); err != nil {
-		return err
+	source := o.Choice.Origin.Incarnation
+	o.RestoreCommand, err = restoreCommand(c.File(), string(source), o.Standby)
+	o.Incarnation = source
+	if !o.Standby {
+		o.Incarnation = catalog.NewIncarnation()
 	}
-	if o.Standby {
-		o.Incarnation = origin.Incarnation
-		return nil
-	}
-	o.Incarnation = catalog.NewIncarnation()
-	if !o.Takeover {
-		return nil
-	}
+	return err
+}
+
+// takePlace makes the place that a takeover goes on in. It comes after the restore:
+// a place without a directory would only hide the one there is. A directory without
+// a place archives nothing, and salvor init makes one.
+func (s *session) takePlace(ctx context.Context, c *config.Config, o restore.Options) error {
+	origin := o.Choice.Origin
 	origin.Parent, origin.BackupID = origin.Incarnation, o.Choice.Backup.ID
+	origin.ParentTimeline = o.Choice.Path.History.Timeline
 	origin.Incarnation, origin.CreatedAt = o.Incarnation, s.clock.Now().UTC()
 	all, closeAll, err := s.openAll(ctx, c)
 	if err != nil {
@@ -253,9 +260,10 @@ func (s *session) chooseLife(ctx context.Context, c *config.Config, r *repositor
 	defer closeAll()
 	for _, r := range all {
 		if err := catalog.WriteOrigin(ctx, r.objects, origin); err != nil && !errors.Is(err, store.ErrExists) {
-			return fmt.Errorf("making a place in repository %s: %w", r.name, err)
+			return fmt.Errorf("%s is restored, but has no place in repository %s: %w", o.To, r.name, err)
 		}
 	}
+	s.log.Warn("a takeover goes on without a backup of its own: make one now", "command", "salvor backup")
 	return nil
 }
 

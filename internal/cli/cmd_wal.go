@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/wal/archive"
@@ -139,15 +141,14 @@ func (s *session) walSources(ctx context.Context, c *config.Config, r *repositor
 		want = wantedHere(origins[0])
 	}
 	var out []fetch.Source
-	for want != "" {
-		next := catalog.Incarnation("")
-		for _, o := range origins {
-			if o.Incarnation == want {
-				out = append(out, fetch.Source{Name: r.name, Objects: r.objects, Origin: o})
-				next = o.Parent
-			}
+	upTo := pg.Timeline(0)
+	for len(out) < len(origins) {
+		i := slices.IndexFunc(origins, func(o catalog.Origin) bool { return o.Incarnation == want })
+		if i < 0 {
+			break
 		}
-		want = next
+		out = append(out, fetch.Source{Name: r.name, Objects: r.objects, Origin: origins[i], UpTo: upTo})
+		want, upTo = origins[i].Parent, origins[i].ParentTimeline
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("repository %s has no incarnation %s of cluster %s: %w", r.name, incarnation, c.Cluster, catalog.ErrNoPlace)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
 
@@ -86,6 +87,10 @@ func (r *run) check() error {
 	var err error
 	if r.old, r.unfinished, err = readNote(r.To); err != nil {
 		return err
+	}
+	if _, err := os.Lstat(filepath.Join(r.To, datadir.ControlPath)); err == nil && r.unfinished {
+		// Killed after the last step but one: it is a database, and may have been used.
+		return refuse("start PostgreSQL on it, or choose another directory", "%s holds a restore of backup %s that is complete", r.To, r.old.BackupID)
 	}
 	if err := r.acceptable(r.To, r.unfinished); err != nil {
 		return err

@@ -139,7 +139,7 @@ func (r *run) settle() error {
 	}
 	m := catalog.Marker{Incarnation: r.Incarnation}
 	if !r.Standby {
-		m.RestoredFrom, m.BackupID = r.head.Incarnation, r.head.ID
+		m.RestoredFrom, m.BackupID = r.Choice.Origin.Incarnation, r.head.ID
 	}
 	return catalog.WriteMarker(r.To, m)
 }

@@ -255,6 +255,12 @@ func TestPrepare(t *testing.T) {
 	if err := newRun().prepare(); err != nil {
 		t.Fatal(err)
 	}
+	// Killed when only the note was left to go: it is a database by then.
+	write(filepath.Join(to, "global", "pg_control"))
+	refused("complete")
+	if err := os.RemoveAll(filepath.Join(to, "global")); err != nil {
+		t.Fatal(err)
+	}
 	// A tablespace directory that the note does not name is not ours to clear.
 	if err := (note{BackupID: "x"}).write(to, owner{}); err != nil {
 		t.Fatal(err)

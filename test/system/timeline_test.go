@@ -196,6 +196,10 @@ func TestTakeover(t *testing.T) {
 	c.Exec("INSERT INTO note VALUES ('3original')")
 	s.archiveAll()
 	over := s.at(r)
+	// Until it has a backup of its own, the original's leads along its timeline.
+	if got := notes(t, over.restore()); got != "1 2taken" {
+		t.Errorf("before its first backup the takeover leads to %q", got)
+	}
 	b := over.backup()
 	if b.Timeline != 2 {
 		t.Errorf("the backup is on timeline %d", b.Timeline)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -23,6 +24,14 @@ type Source struct {
 	Name    string // of the repository
 	Objects *seal.Objects
 	Origin  catalog.Origin
+	// UpTo is the last timeline whose segments are served, 0 for all. History files
+	// are served whatever their timeline: a promotion must not take a number twice.
+	UpTo pg.Timeline
+}
+
+// serves says whether the file may come from this source.
+func (s Source) serves(f pg.WALFile) bool {
+	return s.UpTo == 0 || f.Kind == pg.WALHistory || f.Timeline <= s.UpTo
 }
 
 // Fetch writes the WAL file called name to dest, which must not be a directory; it
@@ -33,10 +42,12 @@ func Fetch(ctx context.Context, name, dest string, sources []Source) error {
 	if len(sources) == 0 {
 		return errors.New("there is no repository to fetch from")
 	}
+	id := sources[0].Origin.SystemID
 	file, err := pg.ParseWALFile(name, sources[0].Origin.Sizes.WALSegment)
 	if err != nil {
 		return err
 	}
+	sources = slices.DeleteFunc(slices.Clone(sources), func(s Source) bool { return !s.serves(file) })
 	var faults []error
 	for _, s := range sources {
 		err := s.fetch(ctx, file, name, dest)
@@ -50,7 +61,7 @@ func Fetch(ctx context.Context, name, dest string, sources []Source) error {
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
-	if beside(dest, file, name, sources[0].Origin.SystemID) {
+	if beside(dest, file, name, id) {
 		return fmt.Errorf("%s, which %s holds: %w", name, filepath.Dir(dest), ErrAbsent)
 	}
 	for _, s := range sources {

@@ -245,3 +245,20 @@ func TestFetch(t *testing.T) {
 		}
 	})
 }
+
+// Of the life that a takeover left, only the timelines up to there are its own: the
+// original may have gone on. But that it used a number must be seen, or the number
+// would be used again.
+func TestFetchFromTheLifeBefore(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	own, _ := s.source(t, "own")
+	before, _ := s.source(t, "before", 0, 1)
+	s.history(t, before, s.start(t, 1))
+	before.UpTo = 1
+	serves(t, s.names[0], s.data(t, 0), own, before)
+	serves(t, "00000002.history", fmt.Appendf(nil, "1\t%s\tno recovery target specified\n", s.start(t, 1)), own, before)
+	if before.serves(pg.WALFile{Kind: pg.WALSegment, Timeline: 2}) || before.serves(pg.WALFile{Kind: pg.WALPartial, Timeline: 2}) {
+		t.Error("a segment of a later timeline is served")
+	}
+}
