@@ -158,6 +158,16 @@ func (w *walWriter) restorePoint(name string, t time.Time) Event {
 	return Event{Kind: RestorePoint, Name: name, Time: t, LSN: lsn, EndLSN: end}
 }
 
+func tablespaceBytes(oid pg.OID, location string) []byte {
+	return append(append(binary.LittleEndian.AppendUint32(nil, uint32(oid)), location...), 0)
+}
+
+func (w *walWriter) createTablespace(oid pg.OID, location string) Event {
+	prev := w.prev
+	lsn, end := w.add(rmgrTablespace, 0x00, 5, nil, nil, tablespaceBytes(oid, location))
+	return Event{Kind: TablespaceCreate, Tablespace: oid, Location: location, Prev: prev, LSN: lsn, EndLSN: end}
+}
+
 func (w *walWriter) switchSegment() Event {
 	lsn, _ := w.add(rmgrXLOG, 0x40, 0, nil, nil, nil)
 	w.zeros()

@@ -198,7 +198,7 @@ func (r *indexReader) events(from pg.LSN) []Event {
 func (s *state) read(r *indexReader) Event {
 	tag := r.byte()
 	e := Event{Kind: Kind(tag & 0xF)}
-	if r.err == nil && (e.Kind < Commit || e.Kind > Overwrite) {
+	if r.err == nil && (e.Kind < Commit || e.Kind > TablespaceCreate) {
 		r.fail("unknown kind of event %d", uint8(e.Kind))
 	}
 	size := uint64(tag >> 4)
@@ -248,6 +248,15 @@ func (s *state) readRest(r *indexReader, e *Event) {
 		e.WALLevel = r.walLevel()
 	case Overwrite:
 		e.Overwritten = e.LSN - pg.LSN(r.varint())
+	case TablespaceCreate:
+		e.Tablespace = pg.OID(r.uvarint32())
+		e.Prev = e.LSN - pg.LSN(r.varint())
+		n := r.uvarint()
+		if n > maxLocation {
+			r.fail("a location of %d bytes", n)
+			return
+		}
+		e.Location = string(r.bytes(int(n)))
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package walrec reads PostgreSQL's write-ahead log (WAL), versions 14 to 18:
 // pages, and of the records those that a restore asks about. It answers, from
 // one pass over each segment: which transactions end there and when, where
-// restore points and checkpoints are, and where WAL ends.
+// restore points and checkpoints are, which tablespaces are created, and where
+// WAL ends.
 //
 // # Words
 //
@@ -28,7 +29,7 @@
 // needs are kept. A Reader is a Scanner that is read from.
 //
 // The rules are those of PostgreSQL's own reader (xlogreader.c); the layouts
-// are those of xlog_internal.h, xlogrecord.h, xact.h and pg_control.h, as
+// are those of xlog_internal.h, xlogrecord.h, xact.h, tablespace.h and pg_control.h, as
 // little-endian machines with 64-bit alignment write them. Where versions
 // differ: the page's magic tells the version; a compressed page image is
 // flagged by bit 0x02 in 14 and by bits 0x1C from 15 on; dropped statistics
@@ -122,7 +123,7 @@
 //	size                uvarint, only if the tag says 15
 //	gap                 uvarint, (LSN - EndLSN of the event before) / 8
 //	time                varint, microseconds since 2000-01-01 UTC, less those of
-//	                    the latest event with a time; kinds 9 and 10 have none
+//	                    the latest event with a time; kinds 9, 10 and 12 have none
 //
 // and then by kind:
 //
@@ -133,6 +134,8 @@
 //	9                   byte WALLevel: 0 unknown, 1 minimal, 2 replica, 3 logical
 //	10                  nothing
 //	11                  varint, LSN less Overwritten
+//	12                  uvarint Tablespace, varint LSN less Prev, uvarint length,
+//	                    at most 1023, and the Location
 //
 // The usual commit takes five to seven bytes. There is no checksum: whatever
 // stores an index must guard it.

@@ -20,9 +20,9 @@ func EncodeIndex(x Index) []byte {
 }
 
 // AppendIndex appends the compact form of an Index, as doc.go specifies it.
-// An Index that a Scanner made is encoded without loss. Of another one, a Name
-// longer than 63 bytes, fields that the event's kind does not have, and parts
-// of a Time below a microsecond are lost.
+// An Index that a Scanner made is encoded without loss. Of another one, what a
+// Name has beyond 63 bytes and a Location beyond 1023, fields that the event's
+// kind does not have, and parts of a Time below a microsecond are lost.
 func AppendIndex(b []byte, x Index) []byte {
 	b = append(b, indexVersion, byte(x.Ending))
 	b = binary.LittleEndian.AppendUint16(b, x.Header.Magic)
@@ -106,6 +106,12 @@ func (s *state) append(b []byte, e *Event) []byte {
 		b = append(b, byte(e.WALLevel))
 	case Overwrite:
 		b = binary.AppendVarint(b, int64(e.LSN-e.Overwritten))
+	case TablespaceCreate:
+		n := min(len(e.Location), maxLocation)
+		b = binary.AppendUvarint(b, uint64(e.Tablespace))
+		b = binary.AppendVarint(b, int64(e.LSN-e.Prev))
+		b = binary.AppendUvarint(b, uint64(n))
+		b = append(b, e.Location[:n]...)
 	}
 	return b
 }
@@ -116,4 +122,6 @@ func appendTimelines(b []byte, e *Event) []byte {
 	return append(b, byte(e.WALLevel))
 }
 
-func (k Kind) hasTime() bool { return k != Switch && k != ParameterChange }
+func (k Kind) hasTime() bool {
+	return k != Switch && k != ParameterChange && k != TablespaceCreate
+}

@@ -39,7 +39,9 @@ func exampleIndex() Index {
 			{Kind: Overwrite, Time: testTime, Overwritten: 0x4FFFFF0, LSN: at + 600*8, EndLSN: at + 606*8},
 			{Kind: CheckpointShutdown, Time: testTime.Truncate(time.Second), Redo: at + 700*8, Timeline: 3, PrevTimeline: 3,
 				LSN: at + 700*8, EndLSN: at + 715*8},
-			{Kind: Switch, LSN: at + 715*8, EndLSN: 0x6000000},
+			{Kind: TablespaceCreate, Tablespace: 16385, Location: "/mnt/fast", Prev: at + 700*8, LSN: at + 715*8, EndLSN: at + 720*8},
+			{Kind: TablespaceCreate, Tablespace: 1 << 31, Prev: at + 715*8, LSN: at + 720*8, EndLSN: at + 725*8},
+			{Kind: Switch, LSN: at + 725*8, EndLSN: 0x6000000},
 		},
 	}
 }
@@ -50,7 +52,7 @@ func TestIndexFormat(t *testing.T) {
 		"0102" + "18d10300" + "180d" + "c0bae4e827325365" + "02" + "03" + "14" + "80808028" + "80808028" + "80808008" +
 		"01" + "28" + "18" + "14" + "00" + "04030201" + "04" + "68656164" +
 		"01" + "f0ffff07" + "10" + "10" + "12" + "d0c0b0a0" + "04" + "7461696c" +
-		"0b"
+		"0d"
 	b := EncodeIndex(exampleIndex())
 	if got := hex.EncodeToString(b); !strings.HasPrefix(got, want) {
 		t.Errorf("encoded to\n%s, want a beginning\n%s", got, want)
@@ -83,6 +85,7 @@ func TestEventFormat(t *testing.T) {
 		{Event{Kind: ParameterChange, WALLevel: LevelLogical, LSN: at + 472, EndLSN: at + 480}, "19" + "00" + "03"},
 		{Event{Kind: Switch, LSN: at + 480, EndLSN: at + 504}, "3a" + "00"},
 		{Event{Kind: Overwrite, Overwritten: at, Time: testTime.Add(299 * time.Microsecond), LSN: at + 504, EndLSN: at + 512}, "1b" + "00" + "00" + "f007"},
+		{Event{Kind: TablespaceCreate, Tablespace: 16385, Location: "/m", Prev: at + 440, LSN: at + 512, EndLSN: at + 552}, "5c" + "00" + "818001" + "9001" + "02" + "2f6d"},
 	} {
 		before := s
 		b := s.append(nil, &tt.e)

@@ -25,11 +25,12 @@ const (
 	ParameterChange    Kind = 9  // XLOG_PARAMETER_CHANGE
 	Switch             Kind = 10 // XLOG_SWITCH
 	Overwrite          Kind = 11 // XLOG_OVERWRITE_CONTRECORD
+	TablespaceCreate   Kind = 12 // XLOG_TBLSPC_CREATE
 )
 
 var kindNames = [...]string{"", "commit", "abort", "commit prepared", "abort prepared", "restore point",
 	"online checkpoint", "shutdown checkpoint", "end of recovery", "parameter change", "segment switch",
-	"overwritten record"}
+	"overwritten record", "creation of a tablespace"}
 
 // String names the kind in plain words.
 func (k Kind) String() string {
@@ -84,7 +85,8 @@ type Event struct {
 
 	// Time is when the transaction ended, the restore point was made, the
 	// recovery or overwriting happened (microseconds), or the checkpoint
-	// began (seconds). UTC. Not set for ParameterChange and Switch.
+	// began (seconds). UTC. Not set for ParameterChange, Switch and
+	// TablespaceCreate.
 	Time time.Time
 
 	Name         string      // RestorePoint
@@ -92,13 +94,22 @@ type Event struct {
 	Timeline     pg.Timeline // checkpoints, EndOfRecovery: the one that goes on
 	PrevTimeline pg.Timeline // the same, or the one that was left
 	Overwritten  pg.LSN      // Overwrite: the record that was given up
+
+	// Of TablespaceCreate: the tablespace, and the absolute path of its
+	// directory, empty if that is in pg_tblspc itself. Replay makes the link to
+	// the path anew, wherever it led (create_tablespace_directories,
+	// tablespace.c). The record may be of a transaction that was aborted later.
+	Tablespace pg.OID
+	Location   string
+	Prev       pg.LSN // TablespaceCreate: where the record before starts
 }
 
 // Resource managers and the records of theirs that are events (rmgrlist.h,
-// pg_control.h, xact.h).
+// pg_control.h, xact.h, tablespace.h).
 const (
 	rmgrXLOG       = 0
 	rmgrXact       = 1
+	rmgrTablespace = 5   // RM_TBLSPC_ID
 	rmgrMaxBuiltin = 21  // RM_LOGICALMSG_ID, from 14 to 18
 	rmgrMinCustom  = 128 // from 15 on
 
@@ -137,17 +148,24 @@ func kindOf(rmgr, info byte) Kind {
 		case 0x40:
 			return AbortPrepared
 		}
+	case rmgrTablespace:
+		if info&0xF0 == 0x00 {
+			return TablespaceCreate
+		}
 	}
 	return 0
 }
 
 // Offsets in and least sizes of main data (xact.h, pg_control.h,
-// xlog_internal.h), on machines that align 64-bit numbers to eight bytes.
+// xlog_internal.h, tablespace.h), on machines that align 64-bit numbers to eight bytes.
 const (
 	nameSize       = 64 // MAXFNAMELEN
 	checkpointSize = 72 // up to and with CheckPoint.time
 	recoverySize   = 16
 	parameterSize  = 24
+	tablespaceSize = 5 // an OID, and the end of an empty path
+
+	maxLocation = 1023 // MAXPGPATH, less the zero at its end
 )
 
 // decode fills in what the record's bytes, of which rec are the first, tell of
@@ -195,8 +213,21 @@ func decode(major int, rec []byte, e *Event) error {
 	case Overwrite:
 		e.Overwritten = pg.LSN(le.Uint64(main))
 		e.Time = timestamp(main[8:])
+	case TablespaceCreate:
+		e.Tablespace = pg.OID(le.Uint32(main))
+		e.Prev = pg.LSN(le.Uint64(rec[8:]))
+		e.Location, err = location(main[4:])
 	}
 	return err
+}
+
+// location reads ts_path, which ends with a zero.
+func location(b []byte) (string, error) {
+	path, _, ends := bytes.Cut(b, []byte{0})
+	if !ends || len(path) > maxLocation {
+		return "", fmt.Errorf("%w: the location of a new tablespace does not end within %d bytes", ErrRecord, len(path))
+	}
+	return string(path), nil
 }
 
 func leastMain(k Kind) int {
@@ -209,6 +240,8 @@ func leastMain(k Kind) int {
 		return recoverySize
 	case ParameterChange:
 		return parameterSize
+	case TablespaceCreate:
+		return tablespaceSize
 	}
 	return 8
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // keepSmall is more than the bytes of any event's record that decode needs,
-// but for the end of a prepared transaction.
-const keepSmall = 512
+// but for the end of a prepared transaction: the longest is the creation of a
+// tablespace, with its location.
+const keepSmall = 2048
 
 // Fragment is the part of a record that lies in one segment (or whatever was
 // fed to one Scanner), when the record crosses its end. Join makes the event of
@@ -18,7 +19,7 @@ const keepSmall = 512
 //
 // Data is bounded: it is what decoding needs of the record. Where that is not
 // known, or is all of the record, as for the end of a prepared transaction, it
-// is the whole part, but only 512 bytes of a part longer than
+// is the whole part, but only 2048 bytes of a part longer than
 // Options.MaxFragment. Sum covers all of the part all the same, so that a
 // record's checksum can always be checked. What is lost by the bound is the XID
 // of a CommitPrepared or AbortPrepared that has such a part: it is then 0.

@@ -3,6 +3,7 @@ package walrec
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +22,8 @@ func smallWAL(major int) []byte {
 	w.add(rmgrXLOG, 0x90, 0, nil, nil, make([]byte, 24))
 	w.add(rmgrXLOG, 0xD0, 0, nil, nil, make([]byte, 16))
 	w.commit(10, testTime)
+	w.createTablespace(16385, "/mnt/fast")
+	w.createTablespace(16386, strings.Repeat("/long", 180))
 	w.add(rmgrXLOG, 0x40, 0, nil, nil, nil)
 	return w.out
 }
@@ -124,8 +127,11 @@ func FuzzDecodeRecord(f *testing.F) {
 	for off := LongHeaderSize; off < LongHeaderSize+400; off += 8 {
 		f.Add(b[off:off+300], 18)
 	}
+	w := newWriter(18, 8192, 1<<20, 1<<20)
+	f.Add(w.record(rmgrTablespace, 0, 5, nil, nil, tablespaceBytes(16385, "/mnt/fast")), 18)
+	f.Add(w.record(rmgrTablespace, 0, 5, nil, nil, []byte{1, 2, 3, 4, '/'}), 18)
 	f.Fuzz(func(t *testing.T, b []byte, major int) {
-		for k := Commit; k <= Overwrite; k++ {
+		for k := Commit; k <= TablespaceCreate; k++ {
 			e := Event{Kind: k}
 			switch err := decode(major, b, &e); {
 			case err == nil && e.Kind != k:

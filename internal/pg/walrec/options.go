@@ -30,7 +30,7 @@ type Options struct {
 
 	// MaxFragment is the longest part of a record, in bytes, that Index.Head
 	// and Index.Tail keep whole; see Fragment. Zero means DefaultMaxFragment;
-	// the least is 512.
+	// the least is 2048.
 	MaxFragment int
 }
 

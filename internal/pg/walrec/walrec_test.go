@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -67,6 +68,8 @@ func randomWAL(t *rapid.T) (*walWriter, int, []Event) {
 		case 6:
 			// Up to some bytes before the segment's end.
 			w.fillTo(w.segmentEnd() - 8*rapid.IntRange(1, 25).Draw(t, "before"))
+		case 8:
+			want = append(want, w.createTablespace(pg.OID(xid), strings.Repeat("/", rapid.IntRange(0, maxLocation).Draw(t, "location"))))
 		case 7:
 			if rapid.IntRange(0, 3).Draw(t, "switch") == 0 {
 				want = append(want, w.switchSegment())
