@@ -30,4 +30,7 @@ var (
 	ErrEnded = errors.New("writer has ended already")
 	// ErrTooLarge: Get met an object that is larger than its caller allows.
 	ErrTooLarge = errors.New("object is larger than allowed")
+	// ErrUnsafe: the place breaks a promise that the contract needs of it, so
+	// that a repository there would lose data. See Prober.
+	ErrUnsafe = errors.New("the place is not safe for a repository")
 )
