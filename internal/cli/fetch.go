@@ -80,6 +80,9 @@ func (s *session) endFetch(ctx context.Context, err error, asked request) int {
 		dieBy(syscall.SIGABRT)
 	case errors.As(context.Cause(ctx), &stopped):
 		s.print(stopped.failure(err), err, asked)
+		if stopped.signal == syscall.SIGQUIT {
+			dieBy(syscall.SIGTERM) // Go ends SIGQUIT with stacks and exit 2
+		}
 		dieBy(stopped.signal)
 	case s.fetching != nil && f.exit == exitAbsent:
 		// A standby asks for the next segment every few seconds: no news.

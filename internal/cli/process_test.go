@@ -137,6 +137,8 @@ func TestSignals(t *testing.T) {
 	}{
 		{"interrupt", []string{"work", "wait"}, []syscall.Signal{interrupt}, 130, "cleaned up\nsalvor: stopped by SIGINT\n"},
 		{"terminate", []string{"work", "wait"}, []syscall.Signal{terminate}, 143, "cleaned up\nsalvor: stopped by SIGTERM\n"},
+		{"quit", []string{"work", "wait"}, []syscall.Signal{syscall.SIGQUIT}, 131, "cleaned up\nsalvor: stopped by SIGQUIT\n"},
+		{"fetch, quit", []string{"wal", "fetch", segment, "wait"}, []syscall.Signal{syscall.SIGQUIT}, "SIGTERM", "cleaned up\nsalvor: stopped by SIGQUIT\n"},
 		{"failed while stopping", []string{"work", "wait-and-fail"}, []syscall.Signal{terminate}, 143, "stopped by SIGTERM; the server went away\n"},
 		{"done all the same", []string{"work", "finish"}, []syscall.Signal{terminate}, 0, ""},
 		{"twice", []string{"work", "hang"}, []syscall.Signal{interrupt, interrupt}, "SIGINT", "told\n"},

@@ -20,7 +20,7 @@ func (s stoppedBy) Error() string { return "stopped by " + unix.SignalName(s.sig
 // and its number, as a shell reports a process that died by it.
 func (s stoppedBy) failure(err error) failure {
 	code := "interrupted"
-	if s.signal == syscall.SIGTERM {
+	if s.signal != syscall.SIGINT {
 		code = "terminated"
 	}
 	f := failure{exit: 128 + int(s.signal), code: code, message: s.Error()}
@@ -30,14 +30,16 @@ func (s stoppedBy) failure(err error) failure {
 	return f
 }
 
-// untilSignal gives a context that ends at the first SIGINT or SIGTERM, with
+// untilSignal gives a context that ends at the first SIGINT, SIGTERM or SIGQUIT, with
 // stoppedBy as its cause. From then on these signals have their usual effect,
 // so a second one kills. A signal that the parent made this process ignore, as
 // nohup and a shell's & do, stays ignored.
 func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	arrived := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	// SIGQUIT is what PostgreSQL's immediate shutdown sends to archive_command: Go's
+	// answer to it, all its stacks, would only fill the server's log.
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
 		if !signal.Ignored(sig) {
 			signal.Notify(arrived, sig)
 		}
