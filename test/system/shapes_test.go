@@ -33,7 +33,7 @@ func TestShapes(t *testing.T) {
 			load := s.cluster.Load(t, 2)
 			load.WaitFor(100)
 			b := s.backup(try.args...)
-			load.WaitFor(300)
+			load.WaitMore(200)
 			ledger := load.Stop()
 			s.archiveAll()
 			r := s.restore("--workers", "4")

@@ -81,14 +81,12 @@ func (l *Load) Stop() Ledger {
 	return l.ledger
 }
 
-// WaitFor waits until so many changes are acknowledged.
+// WaitFor waits until so many changes are acknowledged, since the load began.
 func (l *Load) WaitFor(changes int) {
 	l.c.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		l.mu.Lock()
-		n, last := len(l.ledger.Acknowledged), l.last
-		l.mu.Unlock()
+		n, last := l.made()
 		if n >= changes {
 			return
 		}
@@ -97,6 +95,20 @@ func (l *Load) WaitFor(changes int) {
 		}
 		time.Sleep(pollEvery)
 	}
+}
+
+// WaitMore waits until so many changes more are acknowledged.
+func (l *Load) WaitMore(changes int) {
+	l.c.t.Helper()
+	n, _ := l.made()
+	l.WaitFor(n + changes)
+}
+
+// made gives how many changes are acknowledged, and why a client had to connect again.
+func (l *Load) made() (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.ledger.Acknowledged), l.last
 }
 
 // client runs sessions one after the other until ctx ends.
