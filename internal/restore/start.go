@@ -54,7 +54,9 @@ func Start(ctx context.Context, o StartOptions) (Started, error) {
 		BinDir: o.BinDir, DataDir: o.DataDir, Port: o.Port, SocketDir: o.SocketDir, ConfigFile: o.ConfigFile,
 		LogFile: log, Set: settings(o),
 	}
-	if !o.Standby && (o.Action == Promote || o.Target.Kind == catalog.ToLatest) {
+	if !o.Standby && (o.Action != Pause || o.Target.Kind == catalog.ToLatest) {
+		// With hot_standby it takes connections long before it has recovered; to shut
+		// down is to end, which Start says.
 		so.Until = func(s server.Status) bool { return s.Primary }
 	}
 	status, err := server.Start(ctx, so)

@@ -55,6 +55,25 @@ func (s *site) restore(args ...string) *restored {
 	return r
 }
 
+// restoreCold restores and leaves the start to the test.
+func (s *site) restoreCold(args ...string) *restored {
+	s.t.Helper()
+	root := s.cluster.TempDir(s.t)
+	r := &restored{s: s, dir: filepath.Join(root, "data"), sock: root}
+	s.t.Cleanup(r.stop)
+	s.ok(append([]string{"restore", "--to", r.dir, "-o", "json"}, args...)...).decode(s.t, &r.res)
+	if err := os.Mkdir(filepath.Join(r.dir, "log"), 0o700); err != nil && !os.IsExist(err) {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// leftRecovery waits until the server has promoted itself.
+func (r *restored) leftRecovery(t testing.TB) {
+	t.Helper()
+	r.s.cluster.Eventually("the copy has left recovery", func() bool { return !value[bool](t, r, "SELECT pg_is_in_recovery()") })
+}
+
 func (r *restored) log() string {
 	b, err := os.ReadFile(filepath.Join(r.dir, "log", "salvor-restore.log"))
 	if err != nil {
@@ -75,17 +94,22 @@ func (r *restored) stop() {
 // start starts the server again on the restored directory.
 func (r *restored) start(set map[string]string) {
 	r.s.t.Helper()
+	if err := r.tryStart(set, nil); err != nil {
+		r.s.t.Fatal(err)
+	}
+}
+
+// tryStart is start for a server that may not come up.
+func (r *restored) tryStart(set map[string]string, until func(server.Status) bool) error {
 	all := map[string]string{"listen_addresses": ""}
 	for k, v := range set {
 		all[k] = v
 	}
 	_, err := server.Start(r.s.t.Context(), server.StartOptions{
-		BinDir: r.s.cluster.BinDir, DataDir: r.dir, Port: copyPort, SocketDir: r.sock, Set: all,
+		BinDir: r.s.cluster.BinDir, DataDir: r.dir, Port: copyPort, SocketDir: r.sock, Set: all, Until: until,
 		LogFile: filepath.Join(r.dir, "log", "salvor-restore.log"), Timeout: patience,
 	})
-	if err != nil {
-		r.s.t.Fatal(err)
-	}
+	return err
 }
 
 func (r *restored) conn(t testing.TB, database string) *conn.Conn {

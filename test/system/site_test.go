@@ -40,6 +40,8 @@ type site struct {
 	dir     string // config, key and repository lie here
 	config  string
 	repo    string
+
+	archiveCommand string // as init said
 }
 
 // siteOptions describe a site. The zero value archives into one encrypted
@@ -68,7 +70,16 @@ func newSite(t testing.TB, o siteOptions) *site {
 	if _, is := o.pg.Settings["archive_mode"]; !is && !o.noArchive {
 		o.pg.Settings["archive_mode"] = "on"
 	}
-	c := pgtest.New(t, o.pg)
+	s := siteOf(t, pgtest.New(t, o.pg), o)
+	if !o.noArchive {
+		s.cluster.Set("archive_command", s.archiveCommand)
+	}
+	return s
+}
+
+// siteOf makes the site of a cluster that is there.
+func siteOf(t testing.TB, c *pgtest.Cluster, o siteOptions) *site {
+	t.Helper()
 	s := &site{t: t, cluster: c, dir: c.TempDir(t)}
 	s.config, s.repo = filepath.Join(s.dir, "salvor.yaml"), o.repo
 	if s.repo == "" {
@@ -85,13 +96,9 @@ func newSite(t testing.TB, o siteOptions) *site {
 	if o.yaml != "" {
 		s.appendConfig(o.yaml)
 	}
-	if o.noArchive {
-		return s
-	}
-	if done.ArchiveCommand == "" {
+	if s.archiveCommand = done.ArchiveCommand; s.archiveCommand == "" {
 		t.Fatal("init gave no archive_command")
 	}
-	c.Set("archive_command", done.ArchiveCommand)
 	return s
 }
 

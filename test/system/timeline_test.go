@@ -240,12 +240,8 @@ func TestStandalone(t *testing.T) {
 	s.ends(exitNotFound, "restore", "--to", dir, "--xid", "100000", "-o", "json").says(t, "not_covered")
 
 	// An archive begins: it lacks the WAL that the backup carries.
-	var done struct {
-		ArchiveCommand string `json:"archive_command"`
-	}
-	s.ok("init", "-o", "json").decode(t, &done)
 	c.Set("archive_mode", "on")
-	c.Set("archive_command", done.ArchiveCommand)
+	c.Set("archive_command", s.archiveCommand)
 	c.Exec("SELECT pg_switch_wal(); CHECKPOINT")
 	c.Restart()
 	c.Exec("INSERT INTO note VALUES ('2')")
