@@ -349,7 +349,7 @@ func (v restoreView) details(f restoreFlags) details {
 
 // planRestore says what a restore would do.
 func (s *session) planRestore(ctx context.Context, r *repository, o restore.Options) error {
-	if err := restore.Check(o); err != nil {
+	if err := restore.Check(ctx, o); err != nil {
 		return err
 	}
 	c := o.Choice

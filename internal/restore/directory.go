@@ -100,6 +100,9 @@ func (r *run) check() error {
 			return err
 		}
 	}
+	if err := r.checkCreated(); err != nil {
+		return err
+	}
 	r.owner, err = ownerFor(r.To, r.head.Owner)
 	return err
 }
@@ -122,6 +125,9 @@ func (r *run) prepare() error {
 		if err := r.makeDir(dir); err != nil {
 			return err
 		}
+	}
+	if err := r.makeCreated(); err != nil {
+		return err
 	}
 	r.note = note{BackupID: r.head.ID, Target: r.Target.String(), StartedAt: r.Clock.Now().UTC(), Tablespaces: locations}
 	return r.note.write(r.To, r.owner)

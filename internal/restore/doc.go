@@ -4,7 +4,8 @@
 // The target was chosen and checked before (catalog.Life.Resolve): here it is
 // only written down as recovery settings. The steps:
 //
-//  1. the directory must be new or empty, or hold a restore that was cut off
+//  1. the directory must be new or empty, or hold a restore that was cut off, and
+//     so must those of tablespaces: the backup's, and those that recovery creates
 //  2. a note, salvor.restoring, says that what is there is no database yet
 //  3. directories and tablespace links, then files: several workers fetch ranges
 //     of packs, write each block once, leave zeros as holes, and compare each

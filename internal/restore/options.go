@@ -65,14 +65,7 @@ func (o *Options) validate() error {
 	case o.Target.Kind == catalog.ToLatest && o.Action != Promote:
 		return fmt.Errorf("without a target the server recovers to the end of the WAL, and then always promotes: %s needs a target", o.Action)
 	}
-	known := map[pg.OID]bool{}
-	for _, t := range o.Choice.Backup.Tablespaces {
-		known[t.OID] = true
-	}
 	for oid, dir := range o.Tablespaces {
-		if !known[oid] {
-			return fmt.Errorf("backup %s has no tablespace %d", o.Choice.Backup.ID, oid)
-		}
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("the location %q of tablespace %d is not an absolute path", dir, oid)
 		}

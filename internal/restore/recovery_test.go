@@ -179,7 +179,6 @@ func TestOptionsRefused(t *testing.T) {
 		"standby with target": func(o *Options) { o.Standby, o.Target.Kind = true, catalog.ToTime },
 		"standby takeover":    func(o *Options) { o.Standby, o.Takeover = true, true },
 		"pause at the end":    func(o *Options) { o.Action = Pause },
-		"unknown tablespace":  func(o *Options) { o.Tablespaces = map[pg.OID]string{1: "/x"} },
 		"relative tablespace": func(o *Options) { o.Tablespaces = map[pg.OID]string{16384: "x"} },
 	} {
 		o := good()

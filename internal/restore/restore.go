@@ -26,6 +26,7 @@ const hiddenControl = "global/pg_control.restoring"
 type run struct {
 	Options
 	head       catalog.Head
+	created    []catalog.NewTablespace // by recovery
 	owner      owner
 	note       note
 	old        note // of a restore that was cut off
@@ -41,10 +42,10 @@ type run struct {
 // it; with repo.ErrDamaged, naming the object, if the repository does not give what
 // was stored.
 func Run(ctx context.Context, o Options) (Result, error) {
-	if err := o.validate(); err != nil {
+	r, err := begin(ctx, o)
+	if err != nil {
 		return Result{}, err
 	}
-	r := &run{Options: o, head: o.Choice.Backup}
 	if err := r.prepare(); err != nil {
 		return Result{}, err
 	}
@@ -53,14 +54,14 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, infos)
-	o.Events.Phase("restore")
+	r.Events.Phase("restore")
 	if err := r.files(ctx); err != nil {
 		return Result{}, err
 	}
 	if err := r.settle(); err != nil {
 		return Result{}, fmt.Errorf("writing recovery settings to %s: %w", r.To, err)
 	}
-	o.Events.Phase("sync")
+	r.Events.Phase("sync")
 	if err := r.complete(); err != nil {
 		return Result{}, err
 	}
@@ -69,12 +70,25 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 // Check says, without writing anything, whether Run would accept its options and
 // directories. It fails as Run does.
-func Check(o Options) error {
-	if err := o.validate(); err != nil {
+func Check(ctx context.Context, o Options) error {
+	r, err := begin(ctx, o)
+	if err != nil {
 		return err
 	}
-	r := &run{Options: o, head: o.Choice.Backup}
 	return r.check()
+}
+
+// begin checks the options, and reads what recovery will do.
+func begin(ctx context.Context, o Options) (*run, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	r := &run{Options: o, head: o.Choice.Backup}
+	var err error
+	if r.created, err = o.Choice.NewTablespaces(ctx, o.Objects, o.Target); err != nil {
+		return nil, fmt.Errorf("reading which tablespaces the WAL creates: %w", err)
+	}
+	return r, r.checkMap()
 }
 
 // complete makes everything durable, and then the directory a database.

@@ -180,13 +180,7 @@ func TestNewTablespace(t *testing.T) {
 	s := newSite(t, siteOptions{pg: pgtest.Options{Settings: map[string]string{"checkpoint_timeout": "30s", "checkpoint_completion_target": "0.3"}}})
 	c := s.cluster
 	c.Exec(kilometre) // something for the checkpoint to spread
-	space := filepath.Join(c.TempDir(t), "space")
-	if err := os.Mkdir(space, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(space, c.UID, c.GID); err != nil {
-		t.Fatal(err)
-	}
+	space := tablespaceDir(t, c)
 	r := s.begin("backup", "--checkpoint", "spread", "-o", "json")
 	c.Eventually("the checkpoint begins", func() bool {
 		return pgtest.QueryValue[bool](c, "SELECT count(*) > 0 FROM pg_stat_activity WHERE query ~ 'pg_backup_start' AND pid <> pg_backend_pid()")
@@ -198,11 +192,18 @@ func TestNewTablespace(t *testing.T) {
 	if res.code != exitDone {
 		t.Fatal(res)
 	}
-	// The WAL creates it once more, where it was: PostgreSQL replays it so. The
-	// original must not run then.
+	// The WAL creates it once more, where it was: PostgreSQL replays it so, whatever
+	// was mapped, and so the original must be away.
+	s.archiveAll()
+	to := filepath.Join(c.TempDir(t), "data")
+	elsewhere := fmt.Sprintf("%d=%s", oid, filepath.Join(c.TempDir(t), "space"))
+	s.ends(exitNotNow, "restore", "--to", to, "-o", "json").says(t, "refused", space, "not empty")
+	s.ends(exitNotNow, "restore", "--to", to, "--tablespace-map", elsewhere, "-o", "json").says(t, "refused", "cannot be put in", space)
 	c.Stop(server.Fast)
-	to := filepath.Join(c.TempDir(t), "space")
-	copied := s.restore("--tablespace-map", fmt.Sprintf("%d=%s", oid, to))
+	if err := os.Rename(space, space+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	copied := s.restore()
 	if n := value[int](t, copied, "SELECT count(*) FROM public.there"); n != 1 {
 		t.Error("the copy lacks the table")
 	}
