@@ -46,9 +46,9 @@ func program(major int, name string) (string, bool) {
 	return "", false
 }
 
-// forEachServer runs a test for each major version that is there, with -short for
-// the first that is found.
-func forEachServer(t *testing.T, test func(t *testing.T, c *cluster)) {
+// Each major version that is there, with -short the first that is found, gets one
+// cluster, which the tests have one after the other.
+func TestServers(t *testing.T) {
 	found := 0
 	for _, major := range []int{15, 18, 17, 16, 14} {
 		if _, ok := program(major, "postgres"); !ok || found > 0 && testing.Short() {
@@ -57,7 +57,12 @@ func forEachServer(t *testing.T, test func(t *testing.T, c *cluster)) {
 		found++
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
 			t.Parallel()
-			test(t, newCluster(t, major))
+			c := newCluster(t, major)
+			t.Run("control", func(t *testing.T) { testControl(t, c, "shut down") })
+			c.mustStart(c.data)
+			t.Run("control, running", func(t *testing.T) { testControl(t, c, "in production") })
+			t.Run("walk", func(t *testing.T) { testWalk(t, c.with(t)) })
+			t.Run("poison", func(t *testing.T) { testPoison(t, c.with(t)) })
 		})
 	}
 	if found == 0 && os.Getenv("CI") == "true" {
@@ -95,6 +100,13 @@ func newCluster(t *testing.T, major int) *cluster {
 	c.write(c.data, "postgresql.conf", fmt.Sprintf(
 		"listen_addresses = ''\nunix_socket_directories = '%s'\nfsync = off\nmax_wal_senders = 2\nwal_keep_size = 256MB\n", base))
 	return c
+}
+
+// with is the same cluster, for a subtest.
+func (c *cluster) with(t *testing.T) *cluster {
+	other := *c
+	other.t = t
+	return &other
 }
 
 // serverUser is whom PostgreSQL runs as, since it refuses root.
@@ -225,55 +237,53 @@ func (c *cluster) backup() (dir, label string) {
 }
 
 // A restored cluster whose checkpoint is poisoned recovers by its backup_label,
-// and refuses to start once that file is gone.
-func TestPoisonedClusterStartsOnlyWithItsBackupLabel(t *testing.T) {
-	forEachServer(t, func(t *testing.T, c *cluster) {
-		c.mustStart(c.data)
-		backup, label := c.backup()
-		c.stop(c.data)
-		if _, err := ParseLabel([]byte(label)); err != nil {
-			t.Error(err)
-		}
+// and refuses to start once that file is gone. The cluster is left down: its copy has
+// the same tablespaces.
+func testPoison(t *testing.T, c *cluster) {
+	backup, label := c.backup()
+	c.stop(c.data)
+	if _, err := ParseLabel([]byte(label)); err != nil {
+		t.Error(err)
+	}
 
-		control := filepath.Join(backup, filepath.FromSlash(ControlPath))
-		poisoned, err := PoisonCheckpoint(readFile(t, control))
-		if err != nil {
-			t.Fatal(err)
+	control := filepath.Join(backup, filepath.FromSlash(ControlPath))
+	poisoned, err := PoisonCheckpoint(readFile(t, control))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(control, poisoned, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.write(backup, "postgresql.auto.conf", fmt.Sprintf("restore_command = 'cp \"%s/pg_wal/%%f\" \"%%p\"'\n", c.data))
+	c.write(backup, "recovery.signal", "")
+	deleted, crashed := backup+"-deleted", backup+"-crashed"
+	c.must("/bin/cp", "-a", backup, deleted)
+	c.must("/bin/cp", "-a", backup, crashed)
+	if err := os.Remove(filepath.Join(crashed, "recovery.signal")); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{deleted, crashed} {
+		log, err := c.start(dir)
+		if err == nil {
+			t.Errorf("the server started without backup_label in %s", filepath.Base(dir))
 		}
-		if err := os.WriteFile(control, poisoned, 0o600); err != nil {
-			t.Fatal(err)
+		if !strings.Contains(log, "checkpoint record") {
+			t.Errorf("the server says something else about it in %s:\n%s", filepath.Base(dir), log)
 		}
-		c.write(backup, "postgresql.auto.conf", fmt.Sprintf("restore_command = 'cp \"%s/pg_wal/%%f\" \"%%p\"'\n", c.data))
-		c.write(backup, "recovery.signal", "")
-		deleted, crashed := backup+"-deleted", backup+"-crashed"
-		c.must("/bin/cp", "-a", backup, deleted)
-		c.must("/bin/cp", "-a", backup, crashed)
-		if err := os.Remove(filepath.Join(crashed, "recovery.signal")); err != nil {
-			t.Fatal(err)
+		if got, err := ReadControl(dir); err != nil || got.Checkpoint != PoisonedCheckpoint {
+			t.Errorf("the failed start left checkpoint %v, %v", got.Checkpoint, err)
 		}
-		for _, dir := range []string{deleted, crashed} {
-			log, err := c.start(dir)
-			if err == nil {
-				t.Errorf("the server started without backup_label in %s", filepath.Base(dir))
-			}
-			if !strings.Contains(log, "checkpoint record") {
-				t.Errorf("the server says something else about it in %s:\n%s", filepath.Base(dir), log)
-			}
-			if got, err := ReadControl(dir); err != nil || got.Checkpoint != PoisonedCheckpoint {
-				t.Errorf("the failed start left checkpoint %v, %v", got.Checkpoint, err)
-			}
-		}
+	}
 
-		c.write(backup, "backup_label", label)
-		c.mustStart(backup)
-		got := c.sql("DO $$ BEGIN WHILE pg_is_in_recovery() LOOP PERFORM pg_sleep(0.02); END LOOP; END $$;\n" +
-			"SELECT count(*) FROM dish;")
-		if got != "2000" {
-			t.Errorf("%s rows after recovery, want 2000", got)
-		}
-		c.stop(backup)
-		checkRecovered(t, c, backup)
-	})
+	c.write(backup, "backup_label", label)
+	c.mustStart(backup)
+	got := c.sql("DO $$ BEGIN WHILE pg_is_in_recovery() LOOP PERFORM pg_sleep(0.02); END LOOP; END $$;\n" +
+		"SELECT count(*) FROM dish;")
+	if got != "2000" {
+		t.Errorf("%s rows after recovery, want 2000", got)
+	}
+	c.stop(backup)
+	checkRecovered(t, c, backup)
 }
 
 func checkRecovered(t *testing.T, c *cluster, dir string) {
@@ -284,75 +294,69 @@ func checkRecovered(t *testing.T, c *cluster, dir string) {
 	}
 }
 
-func TestReadControlIsWhatPgControldataPrints(t *testing.T) {
-	forEachServer(t, func(t *testing.T, c *cluster) {
-		if _, ok := program(c.major, "pg_controldata"); !ok {
-			t.Skip("needs pg_controldata")
-		}
-		for _, running := range []bool{false, true} {
-			if running {
-				c.mustStart(c.data)
-			}
-			got, err := ReadControl(c.data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := parseControldata(c.must("pg_controldata", "-D", c.data))
-			if diff := cmp.Diff(want, controldata(got)); diff != "" {
-				t.Errorf("running: %v, pg_controldata (-) and Control (+) differ:\n%s", running, diff)
-			}
-		}
-	})
+// ReadControl reads what pg_controldata prints, of a cluster in the state that it is in.
+func testControl(t *testing.T, c *cluster, state string) {
+	if _, ok := program(c.major, "pg_controldata"); !ok {
+		t.Skip("needs pg_controldata")
+	}
+	got, err := ReadControl(c.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.State.String() != state {
+		t.Errorf("the cluster is %v, want %s", got.State, state)
+	}
+	want := parseControldata(c.with(t).must("pg_controldata", "-D", c.data))
+	if diff := cmp.Diff(want, controldata(got)); diff != "" {
+		t.Errorf("pg_controldata (-) and Control (+) differ:\n%s", diff)
+	}
 }
 
 // The walk and the server's own base backup agree on what a backup holds.
-func TestWalkHoldsWhatABaseBackupHolds(t *testing.T) {
-	forEachServer(t, func(t *testing.T, c *cluster) {
-		if _, ok := program(c.major, "pg_basebackup"); !ok {
-			t.Skip("needs pg_basebackup")
-		}
-		c.mustStart(c.data)
-		space := filepath.Join(c.base, "space")
-		c.must("/bin/mkdir", space)
-		c.sql("CREATE TABLESPACE far LOCATION '" + space + "';\n" +
-			"CREATE TABLE a (id int PRIMARY KEY);\nCREATE UNLOGGED TABLE b (id int PRIMARY KEY);\n" +
-			"CREATE TABLE c (id int PRIMARY KEY) TABLESPACE far;\nCREATE UNLOGGED TABLE d (t text) TABLESPACE far;\n" +
-			"INSERT INTO a SELECT generate_series(1, 1000);\nINSERT INTO c SELECT generate_series(1, 1000);\n" +
-			"VACUUM a, c;\nCHECKPOINT;\n")
-		for _, name := range []string{"base/5/t7_16400", "base/5/t7_16400_fsm", "global/pg_internal.init.5", "backup_label.old.kept", "log.txt", "postgresql.auto.conf.tmp"} {
-			c.write(c.data, name, "x")
-		}
-		control, err := ReadControl(c.data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := walk(t, c.data, WalkOptions{Major: control.Major(), CatalogVersion: control.CatalogVersion})
+func testWalk(t *testing.T, c *cluster) {
+	if _, ok := program(c.major, "pg_basebackup"); !ok {
+		t.Skip("needs pg_basebackup")
+	}
+	space := filepath.Join(c.base, "space")
+	c.must("/bin/mkdir", space)
+	c.sql("CREATE TABLESPACE far LOCATION '" + space + "';\n" +
+		"CREATE TABLE a (id int PRIMARY KEY);\nCREATE UNLOGGED TABLE b (id int PRIMARY KEY);\n" +
+		"CREATE TABLE c (id int PRIMARY KEY) TABLESPACE far;\nCREATE UNLOGGED TABLE d (t text) TABLESPACE far;\n" +
+		"INSERT INTO a SELECT generate_series(1, 1000);\nINSERT INTO c SELECT generate_series(1, 1000);\n" +
+		"VACUUM a, c;\nCHECKPOINT;\n")
+	for _, name := range []string{"base/5/t7_16400", "base/5/t7_16400_fsm", "global/pg_internal.init.5", "backup_label.old.kept", "log.txt", "postgresql.auto.conf.tmp"} {
+		c.write(c.data, name, "x")
+	}
+	control, err := ReadControl(c.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := walk(t, c.data, WalkOptions{Major: control.Major(), CatalogVersion: control.CatalogVersion})
 
-		out := filepath.Join(c.base, "out")
-		c.must("pg_basebackup", "-h", c.base, "-U", "postgres", "-D", out, "-F", "t", "-X", "none", "-c", "fast", "--no-sync", "--no-manifest")
-		want := []string{"./"}
-		tars, err := filepath.Glob(filepath.Join(out, "*.tar"))
-		if err != nil || len(tars) != 2 {
-			t.Fatalf("%q, %v", tars, err)
+	out := filepath.Join(c.base, "out")
+	c.must("pg_basebackup", "-h", c.base, "-U", "postgres", "-D", out, "-F", "t", "-X", "none", "-c", "fast", "--no-sync", "--no-manifest")
+	want := []string{"./"}
+	tars, err := filepath.Glob(filepath.Join(out, "*.tar"))
+	if err != nil || len(tars) != 2 {
+		t.Fatalf("%q, %v", tars, err)
+	}
+	for _, name := range tars {
+		if oid := strings.TrimSuffix(filepath.Base(name), ".tar"); oid != "base" {
+			want = append(want, "pg_tblspc/"+oid+" -> "+space)
+			want = append(want, tarNames(t, name, "pg_tblspc/"+oid+"/")...)
+		} else {
+			want = append(want, tarNames(t, name, "")...)
 		}
-		for _, name := range tars {
-			if oid := strings.TrimSuffix(filepath.Base(name), ".tar"); oid != "base" {
-				want = append(want, "pg_tblspc/"+oid+" -> "+space)
-				want = append(want, tarNames(t, name, "pg_tblspc/"+oid+"/")...)
-			} else {
-				want = append(want, tarNames(t, name, "")...)
-			}
-		}
-		want = slices.DeleteFunc(want, func(name string) bool { return name == "backup_label" || name == "tablespace_map" })
-		slices.Sort(want)
-		slices.Sort(got.lines)
-		if diff := cmp.Diff(want, got.lines); diff != "" {
-			t.Errorf("base backup (-) and walk (+) differ:\n%s", diff)
-		}
-		if len(got.skipped) != 0 {
-			t.Errorf("skipped %v", got.skipped)
-		}
-	})
+	}
+	want = slices.DeleteFunc(want, func(name string) bool { return name == "backup_label" || name == "tablespace_map" })
+	slices.Sort(want)
+	slices.Sort(got.lines)
+	if diff := cmp.Diff(want, got.lines); diff != "" {
+		t.Errorf("base backup (-) and walk (+) differ:\n%s", diff)
+	}
+	if len(got.skipped) != 0 {
+		t.Errorf("skipped %v", got.skipped)
+	}
 }
 
 // tarNames lists an archive in the form of walked.lines.
