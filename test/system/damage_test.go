@@ -79,10 +79,15 @@ func TestDamagedRepository(t *testing.T) {
 
 func (s *site) damaged(root, part string, at int) {
 	s.t.Helper()
-	object := ""
+	object, size := "", int64(-1)
 	for _, o := range s.objects(part) {
-		if part != "/packs" || strings.HasSuffix(o, "/packs") {
-			object = o
+		info, err := os.Stat(o)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		// The largest, since a small pack is mostly footer, which a restore does not read.
+		if (part != "/packs" || strings.HasSuffix(o, "/packs")) && info.Size() > size {
+			object, size = o, info.Size()
 		}
 	}
 	if object == "" {
