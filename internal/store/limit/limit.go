@@ -97,10 +97,15 @@ type writer struct {
 	s    *Store
 	do   func(func() error) error
 	wait func(n int) error
+
+	ended bool // then the writer says so by itself, at once
 }
 
 // Write writes in pieces, each when its time has come.
 func (w *writer) Write(p []byte) (done int, err error) {
+	if w.ended {
+		return w.Writer.Write(p)
+	}
 	for {
 		piece := w.s.up.piece(p[done:])
 		if err := w.wait(len(piece)); err != nil {
@@ -121,6 +126,10 @@ func (w *writer) Write(p []byte) (done int, err error) {
 // Commit publishes the object. That it ends the writer is also true when its turn
 // does not come.
 func (w *writer) Commit() (o store.Object, err error) {
+	if w.ended {
+		return w.Writer.Commit()
+	}
+	w.ended = true
 	began := false
 	err = w.do(func() (err error) {
 		began = true
@@ -128,9 +137,15 @@ func (w *writer) Commit() (o store.Object, err error) {
 		return err
 	})
 	if !began {
-		_ = w.Abort() // the first error is the one that tells
+		_ = w.Writer.Abort() // the first error is the one that tells
 	}
 	return o, err
+}
+
+// Abort drops the object. It waits for nothing: what is dropped is taken from nobody.
+func (w *writer) Abort() error {
+	w.ended = true
+	return w.Writer.Abort()
 }
 
 // Open reads a range.

@@ -185,7 +185,10 @@ func TestOneOperationIsEnough(t *testing.T) {
 		if n < 2 {
 			t.Errorf("%d objects were copied", n)
 		}
-		for range s.List(ctx, "", store.ListOptions{}) {
+		for _, err := range s.List(ctx, "", store.ListOptions{}) {
+			if err != nil {
+				t.Error(err)
+			}
 			break // the turn is free again
 		}
 		if _, err := s.Stat(ctx, "copy/b"); err != nil {

@@ -55,7 +55,10 @@ func TestCounts(t *testing.T) {
 		_, _ = s.Stat(ctx, "k")
 		f.Add(storetest.Fault{Op: storetest.OpStat, Err: store.ErrUnavailable})
 		_, _ = s.Stat(ctx, "k")
-		for range s.List(ctx, "", store.ListOptions{}) {
+		for _, err := range s.List(ctx, "", store.ListOptions{}) {
+			if err != nil {
+				t.Error(err)
+			}
 			time.Sleep(time.Hour)
 		}
 		done, cancel := context.WithCancel(ctx)
