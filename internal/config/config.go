@@ -82,7 +82,7 @@ type Repository struct {
 	// Name of the repository, in messages and for the option --repo.
 	Name string `json:"name" kind:"name" required:"true" env:"-"`
 
-	// Address of the store, such as file:///var/lib/salvor/repo.
+	// Address of the store, such as file:///var/lib/salvor/repo or s3://bucket/prefix?region=eu-west-1.
 	URL string `json:"url" kind:"url" required:"true"`
 
 	// Passphrase or age identity that opens the repository; which of the two is told by its beginning. It unlocks a key slot and is never the master key. Needed unless encryption is none.
@@ -90,7 +90,22 @@ type Repository struct {
 
 	// How contents are sealed when the repository is created. With none they are stored in the clear; their integrity is checked all the same.
 	Encryption string `json:"encryption" default:"aes-256-gcm" enum:"aes-256-gcm,none"`
+
+	// Access key of an object store. Not set: it is looked for where its provider's tools do; for S3 that is the environment (AWS_ACCESS_KEY_ID), ~/.aws, the service account, and the machine's role.
+	Credentials Credentials `json:"credentials,omitzero"`
 }
+
+// Credentials are an access key of an object store.
+type Credentials struct {
+	// Identifier of the access key.
+	AccessKey Secret `json:"access_key,omitzero"`
+
+	// Secret of the access key.
+	SecretKey Secret `json:"secret_key,omitzero"`
+}
+
+// IsZero says that there are none.
+func (c Credentials) IsZero() bool { return c.AccessKey.IsZero() && c.SecretKey.IsZero() }
 
 // Backup says how backups are taken.
 type Backup struct {

@@ -18,6 +18,17 @@ postgres: {data_dir: /pg/data}
 repositories: [{name: local, url: "file:///repo", key: {env: KEY}}]
 `
 
+// s3Repository is a configuration with a repository in S3.
+func s3Repository(credentials string) string {
+	return `cluster: shop
+postgres: {data_dir: /pg/data}
+repositories:
+  - name: far
+    url: s3://bucket/prefix?region=eu-west-1
+    key: {env: KEY}
+    credentials: ` + credentials + "\n"
+}
+
 const full = `cluster: swifteats
 node: {name: db-a, zone: eu-west-1a}
 postgres:
@@ -112,6 +123,26 @@ func TestParseFull(t *testing.T) {
 	}
 }
 
+func TestParseCredentials(t *testing.T) {
+	t.Parallel()
+	c, err := parse(s3Repository("{access_key: {file: s3.key}, secret_key: {command: [vault]}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Credentials{AccessKey: Secret{File: "/etc/salvor/s3.key"}, SecretKey: Secret{Command: []string{"vault"}}}
+	if diff := cmp.Diff(want, c.Repositories[0].Credentials, sameConfig()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	c, err = parse(s3Repository(""), "SALVOR_REPOSITORIES_FAR_CREDENTIALS_ACCESS_KEY=AKIA", "SALVOR_REPOSITORIES_FAR_CREDENTIALS_SECRET_KEY_FILE=s3.secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = Credentials{AccessKey: Secret{Env: "SALVOR_REPOSITORIES_FAR_CREDENTIALS_ACCESS_KEY"}, SecretKey: Secret{File: "/etc/salvor/s3.secret"}}
+	if diff := cmp.Diff(want, c.Repositories[0].Credentials, sameConfig()); diff != "" {
+		t.Errorf("from the environment (-want +got):\n%s", diff)
+	}
+}
+
 func TestParseProblems(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -149,6 +180,12 @@ func TestParseProblems(t *testing.T) {
 				`backup.rate_limit: "-1" is not a size`,
 				"backup.archive_timeout: must be at least 1s",
 				`wal.method: "stream" is not supported, only push`}},
+		{"half of the credentials", s3Repository("{access_key: {file: a}}"), nil,
+			[]string{"salvor.yaml:7:5: repositories[0].credentials.secret_key: is required beside the other"}},
+		{"credentials written out", s3Repository("{access_key: AKIA, secret_key: hush}"), nil, []string{
+			"repositories[0].credentials.access_key: secrets are not written here", "repositories[0].credentials.secret_key: secrets are not"}},
+		{"credentials of a directory", strings.Replace(s3Repository("{access_key: {env: A}, secret_key: {env: B}}"), "s3://bucket", "file:///bucket", 1), nil,
+			[]string{"repositories[0].credentials: a directory takes no credentials"}},
 		{"environment", minimal, []string{"SALVOR_BACKUP_WORKERS=many"},
 			[]string{`$SALVOR_BACKUP_WORKERS: backup.workers: "many" is not a whole number`}},
 		{"two sources of a secret", minimal, []string{"SALVOR_POSTGRES_PASSWORD=x", "SALVOR_POSTGRES_PASSWORD_FILE=y"},
@@ -388,7 +425,8 @@ func TestRenderRoundTrip(t *testing.T) {
 			},
 			Repositories: []Repository{
 				{Name: "first", URL: "file:///a%20b", Key: secret.Draw(t, "key"), Encryption: AES256GCM},
-				{Name: "second", URL: "s3://bucket/prefix?region=eu-1&path_style=true", Encryption: EncryptionNone},
+				{Name: "second", URL: "s3://bucket/prefix?region=eu-1&path_style=true", Encryption: EncryptionNone,
+					Credentials: Credentials{AccessKey: secret.Draw(t, "access_key"), SecretKey: secret.Draw(t, "secret_key")}},
 			},
 		}
 		doc := Render(m)

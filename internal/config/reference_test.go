@@ -84,6 +84,13 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		{strings.Replace(minimal, "cluster: shop\n", "", 1), false},
 		{strings.Replace(minimal, ", key: {env: KEY}", "", 1), false},
 		{strings.Replace(minimal, "key: {env: KEY}", "encryption: none", 1), true},
+		{s3Repository("{access_key: {file: a}, secret_key: {env: B}}"), true},
+		{s3Repository("{}"), true},
+		{s3Repository(""), true},
+		{s3Repository("{access_key: {file: a}}"), false},
+		{s3Repository("{secret_key: {file: a}}"), false},
+		{s3Repository("{access_key: AKIA, secret_key: hush}"), false},
+		{s3Repository("{access_key: {file: a}, secret_key: {file: b}, token: {file: c}}"), false},
 	} {
 		var doc any
 		if err := yaml.Load([]byte(tc.doc), &doc); err != nil {
@@ -177,6 +184,9 @@ func (g generator) section(t reflect.Type) *jsonschema.Schema {
 			{Required: []string{"key"}},
 			{Required: []string{"encryption"}, Properties: map[string]*jsonschema.Schema{"encryption": {Const: &none}}},
 		}
+	}
+	if t == reflect.TypeFor[Credentials]() {
+		s.DependentRequired = map[string][]string{"access_key": {"secret_key"}, "secret_key": {"access_key"}}
 	}
 	return s
 }

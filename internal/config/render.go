@@ -45,6 +45,11 @@ func Render(m Minimal) []byte {
 		if r.Encryption != AES256GCM {
 			entry(&b, "    ", "encryption", r.Encryption)
 		}
+		if !r.Credentials.IsZero() {
+			b.WriteString("    credentials:\n")
+			secretEntry(&b, "      ", "access_key", r.Credentials.AccessKey)
+			secretEntry(&b, "      ", "secret_key", r.Credentials.SecretKey)
+		}
 	}
 	b.WriteString(`
 # The defaults, to change where they do not fit:

@@ -57,6 +57,7 @@ func (p *parser) validate() {
 	for i, r := range c.Repositories {
 		at := indexed("repositories", i)
 		p.validateKey(r, at)
+		p.validateCredentials(r, at+".credentials")
 		if r.Name == "" {
 			continue
 		}
@@ -73,6 +74,20 @@ func (p *parser) validate() {
 func (p *parser) validateKey(r Repository, at string) {
 	if r.Encryption == AES256GCM && r.Key.IsZero() && !p.bad[at+".key"] && !p.bad[at] {
 		p.problemAt(at+".key", "is required: %s; or choose encryption: none", secretForms)
+	}
+}
+
+func (p *parser) validateCredentials(r Repository, at string) {
+	for _, k := range []struct {
+		name        string
+		key, beside Secret
+	}{{"access_key", r.Credentials.AccessKey, r.Credentials.SecretKey}, {"secret_key", r.Credentials.SecretKey, r.Credentials.AccessKey}} {
+		if k.key.IsZero() && !k.beside.IsZero() && !p.bad[at+"."+k.name] {
+			p.problemAt(at+"."+k.name, "is required beside the other: %s", secretForms)
+		}
+	}
+	if !r.Credentials.IsZero() && strings.HasPrefix(r.URL, "file:") {
+		p.problemAt(at, "a directory takes no credentials")
 	}
 }
 

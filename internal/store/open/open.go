@@ -4,25 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/file"
+	"github.com/salvor-dr/salvor/internal/store/s3"
 )
 
 // ErrURL: the text is not the URL of a store that can be opened here.
 var ErrURL = errors.New("invalid store URL")
 
 // supported is what an error tells who has mistyped.
-const supported = "supported: file:///absolute/path"
+const supported = "supported: file:///absolute/path, s3://bucket/prefix?region=…"
 
 // Options of Open.
 type Options struct {
 	// Create makes the place (the directory) where it is missing; else that is
-	// store.ErrNotFound.
+	// store.ErrNotFound. A bucket is never made: whoever owns it decides where it
+	// is and who may read it.
 	Create bool
+	// Credentials are for stores that want an access key. None: the store looks
+	// for them where its provider's tools do.
+	Credentials Credentials
 }
+
+// Credentials are an access key.
+type Credentials struct{ AccessKey, SecretKey string }
+
+// String shows the access key alone.
+func (c Credentials) String() string { return "access key " + c.AccessKey }
+
+// GoString shows the access key alone.
+func (c Credentials) GoString() string { return "open.Credentials{" + c.AccessKey + "}" }
+
+// LogValue shows the access key alone.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Open opens the store at a URL. The error is ErrURL for a URL that cannot be
 // one; no error shows a password that is in it.
@@ -36,6 +54,9 @@ func Open(ctx context.Context, rawURL string, o Options) (store.Store, error) {
 	}
 	switch strings.ToLower(scheme) {
 	case "file":
+		if o.Credentials != (Credentials{}) {
+			return nil, refuse("file:"+rest, "a directory takes no credentials")
+		}
 		path, err := filePath(rawURL, rest)
 		if err != nil {
 			return nil, err
@@ -43,6 +64,17 @@ func Open(ctx context.Context, rawURL string, o Options) (store.Store, error) {
 		s, err := file.Open(path, file.Options{Create: o.Create})
 		if err != nil {
 			return nil, err // not s: an interface with a nil pointer in it is not nil
+		}
+		return s, nil
+	case "s3":
+		so, err := s3.ParseURL(rawURL)
+		if err != nil {
+			return nil, refuse("s3:", err.Error())
+		}
+		so.Credentials = s3.Credentials{AccessKey: o.Credentials.AccessKey, SecretKey: o.Credentials.SecretKey}
+		s, err := s3.Open(ctx, so)
+		if err != nil {
+			return nil, err
 		}
 		return s, nil
 	}

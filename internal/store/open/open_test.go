@@ -3,6 +3,7 @@ package open_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,38 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestOpenS3(t *testing.T) {
+	t.Parallel()
+	const url = "s3://bucket/a/b?endpoint=http://127.0.0.1:1&region=eu-west-1"
+	s, err := open.Open(t.Context(), url, open.Options{Create: true, Credentials: open.Credentials{AccessKey: "AK", SecretKey: "hush"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.String() != url {
+		t.Errorf("the store calls itself %s, want %s", s, url)
+	}
+	if _, ok := s.(store.Prober); !ok {
+		t.Error("it cannot be probed")
+	}
+	_, err = open.Open(t.Context(), url, open.Options{Credentials: open.Credentials{AccessKey: "AK"}})
+	if err == nil || !strings.Contains(err.Error(), "belong together") {
+		t.Errorf("half of an access key: %v", err)
+	}
+	_, err = open.Open(t.Context(), url+"&ca_file=/nonexistent", open.Options{})
+	if err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+		t.Errorf("a ca_file that is missing: %v", err)
+	}
+	if _, err := open.Open(t.Context(), "file:///tmp", open.Options{Credentials: open.Credentials{AccessKey: "AK", SecretKey: "hush"}}); !errors.Is(err, open.ErrURL) {
+		t.Errorf("a directory with credentials: %v", err)
+	}
+	for _, text := range []string{fmt.Sprint(open.Credentials{AccessKey: "AK", SecretKey: "hush"}), fmt.Sprintf("%#v", open.Options{Credentials: open.Credentials{AccessKey: "AK", SecretKey: "hush"}})} {
+		if strings.Contains(text, "hush") {
+			t.Errorf("%q shows a secret", text)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -61,6 +94,7 @@ func TestOpenRefuses(t *testing.T) {
 	for _, url := range []string{
 		"", "/var/lib/salvor", "backups", "file:", "file:/", "file:/var/x", "file://", "file://relative", "file://relative/x",
 		"file://./x", "s3://user:secret@bucket/x", "ftp://host/x", "file://user:secret@/x", "file:///x?secret", "file:///x#y",
+		"s3:", "s3://", "s3://b", "s3:bucket", "s3://bucket?secret=user:secret", "s3://bucket:9000", "s3://bucket?endpoint=http://user:secret@h",
 		"file:///x#", "file:///x?", "file:///%zz", "file:///a%00b", "://x", "file://[::1/x", "file:///x\x7fsecret",
 	} {
 		_, err := open.Open(t.Context(), url, open.Options{Create: true})
