@@ -51,7 +51,7 @@ count, or what the configuration says.`,
 		Args: positional("[DSN]"),
 	}
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.repos, "repo", nil, "`URL` of a repository, as file:///var/lib/salvor/repo, or NAME=URL; can be repeated")
+	fl.StringArrayVar(&f.repos, "repo", nil, "`URL` of a repository, as file:///var/lib/salvor/repo or s3://bucket/prefix?region=eu-west-1, or NAME=URL; can be repeated")
 	fl.StringVar(&f.cluster, "cluster", "", "`name` of the cluster (else main)")
 	fl.BoolVar(&f.plain, "no-encryption", false, "store everything in the clear")
 	planFlag(cmd, &f.plan)
@@ -383,11 +383,14 @@ func (s *session) initRepository(ctx context.Context, rc config.Repository, like
 	if err := ownDirectory(rc.URL, like); err != nil {
 		return false, err
 	}
-	st, err := storeopen.Open(ctx, rc.URL, storeopen.Options{Create: true})
+	st, err := openStore(ctx, rc, storeopen.Options{Create: true})
 	if err != nil {
 		return false, err
 	}
 	defer st.Close()
+	if err := probeStore(ctx, st); err != nil {
+		return false, err
+	}
 	_, err = repoopen.Init(ctx, st, secrets, s.clock.Now())
 	if err == nil {
 		return true, nil
@@ -401,6 +404,19 @@ func (s *session) initRepository(ctx context.Context, rc config.Repository, like
 	}
 	r.close()
 	return false, nil
+}
+
+// probeStore tries a place that is new to us, if it is of a kind whose promises differ
+// from one to the next. What holds a repository already was tried then.
+func probeStore(ctx context.Context, st store.Store) error {
+	p, ok := store.Ability[store.Prober](st)
+	if !ok {
+		return nil
+	}
+	if _, _, err := repoopen.Read(ctx, st); !errors.Is(err, repo.ErrNoRepository) {
+		return err
+	}
+	return p.Probe(ctx)
 }
 
 // ownDirectory makes the directory of a file repository for the server's user, who
@@ -524,7 +540,7 @@ func (s *session) planInit(ctx context.Context, c *initial, srv conn.Server) err
 	}
 	for _, rc := range c.Repositories {
 		missing := true
-		if st, err := storeopen.Open(ctx, rc.URL, storeopen.Options{}); err == nil {
+		if st, err := openStore(ctx, rc, storeopen.Options{}); err == nil {
 			_, _, err := repoopen.Read(ctx, st)
 			missing = errors.Is(err, repo.ErrNoRepository)
 			st.Close()

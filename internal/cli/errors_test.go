@@ -59,6 +59,7 @@ func TestErrorsOfEngines(t *testing.T) {
 		{fmt.Errorf("%w: %w", store.ErrPermission, syscall.EACCES), 1, "store_permission", true},
 		{store.ErrNotFound, 1, "failed", false},
 		{storeopen.ErrURL, 2, "url_invalid", true},
+		{store.ErrUnsafe, 7, "store_unsafe", true},
 		{noServer, 1, "postgres_unavailable", true},
 		{conn.ErrLost, 1, "postgres_unavailable", true},
 		{sql("57P03"), 1, "postgres_unavailable", true},

@@ -32,7 +32,7 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 	if err != nil {
 		return nil, err
 	}
-	st, err := storeopen.Open(ctx, c.URL, storeopen.Options{})
+	st, err := openStore(ctx, c, storeopen.Options{})
 	if errors.Is(err, store.ErrNotFound) {
 		// An empty repository made on the disk below a mount point would be the next
 		// trouble, so init is not the first thing to think of.
@@ -48,6 +48,22 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
 	}
 	return &repository{c.Name, st, r.Objects}, nil
+}
+
+// openStore opens the store of a repository, with its credentials.
+func openStore(ctx context.Context, c config.Repository, o storeopen.Options) (store.Store, error) {
+	if !c.Credentials.IsZero() {
+		for _, k := range []struct {
+			from config.Secret
+			to   *string
+		}{{c.Credentials.AccessKey, &o.Credentials.AccessKey}, {c.Credentials.SecretKey, &o.Credentials.SecretKey}} {
+			var err error
+			if *k.to, err = k.from.Resolve(ctx); err != nil {
+				return nil, &failed{exitUsage, "credentials_unreadable", "", fmt.Errorf("the credentials: %w", err)}
+			}
+		}
+	}
+	return storeopen.Open(ctx, c.URL, o)
 }
 
 // secretOf gives the configured key, nil where there is no encryption.
