@@ -14,8 +14,17 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The race detector needs a C compiler; where there is none, tests run without.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
+# Packages without concurrency of their own, or whose tests only start servers: the
+# race detector has nothing to find there. And a test of programs, built without it.
+SEQUENTIAL := /internal$$|/internal/(config|logging|pg|pg/datadir|pg/page|pg/pgtest|pg/walrec|repo/keys)$$|/test/system$$
+RACE_SKIP  := ^TestStartIsCheap$$
+RACE_PKG   := $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -vE '$(SEQUENTIAL)'),$(PKG))
+
+# Versions that the tests want beside the system's.
+MAJORS := 14 16 17 18
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short race vet lint fmt fuzz bench setup clean
+.PHONY: help build demo test test-short race vet lint fmt fuzz bench setup versions clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,15 +35,15 @@ build: ## bin/salvor
 demo: setup build ## Back up, break and restore a database on this machine (options: ARGS=--keep)
 	bin/salvor demo $(ARGS)
 
-test: setup build vet lint ## Everything: vet, lint, all tests, then the short ones with the race detector
+test: setup versions build vet lint ## Everything: vet, lint, all tests, then the short ones with the race detector
 	$(GO) test -count=1 -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
 	$(if $(RACE),$(MAKE) --no-print-directory race)
 
 test-short: ## go test -short, without set-up
 	$(GO) test -short -timeout 5m $(PKG)
 
-race: ## The short tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race -short -p 2 -timeout $(TEST_TIMEOUT) $(PKG)
+race: ## The short tests with the race detector, of packages with concurrency
+	CGO_ENABLED=1 $(GO) test -race -short -skip '$(RACE_SKIP)' -p 2 -timeout $(TEST_TIMEOUT) $(RACE_PKG)
 
 vet: ## go vet
 	$(GO) vet $(PKG)
@@ -53,6 +62,10 @@ bench: ## All benchmarks
 
 setup: ## Check for PostgreSQL and git; as root install what is missing
 	@scripts/setup
+
+# CI must have them; elsewhere the tests that need one skip, by name.
+versions: ## Fetch the other versions of PostgreSQL, once (60 MB to 110 MB each)
+	@scripts/postgres $(MAJORS) || { [ "$$CI" != true ] && echo 'going on: the tests of the versions that are missing are skipped' >&2; }
 
 clean: ## Remove what was built here
 	rm -rf bin dist
