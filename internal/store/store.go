@@ -88,9 +88,10 @@ type ListOptions struct {
 // Concurrency. All methods may be called at once, from any goroutine and any
 // process. A Writer and a reader are for one goroutine at a time.
 //
-// Retry. An implementation does not retry beyond one request: a wrapper does,
-// on ErrUnavailable. Open, Stat, List, and Delete without match may be repeated
-// freely; for Commit see Writer.
+// Retry. An implementation over a network repeats single requests within bounds
+// (store/s3), one over a file system repeats nothing; what is ErrUnavailable after
+// that may be repeated by a wrapper (store/retry). Open, Stat, List, and Delete
+// without match may be repeated freely; for Commit see Writer.
 //
 // Cancellation. A done context makes the call, and the reader, writer or list
 // that came from it, fail with an error that wraps the context's. A single

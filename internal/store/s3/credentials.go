@@ -53,10 +53,14 @@ func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		return aws.Credentials{}, err
 	}
 	found, err := p.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("finding credentials: %w", err)
+	if err == nil {
+		return found, nil
 	}
-	return found, nil
+	var network net.Error
+	if errors.As(err, &network) || statusOf(err) >= 500 || ctx.Err() != nil {
+		return aws.Credentials{}, fmt.Errorf("finding credentials: %w", err) // it may be better the next time
+	}
+	return aws.Credentials{}, &credentialsError{"finding credentials: " + err.Error()}
 }
 
 func (c *chain) provider() (aws.CredentialsProvider, error) {

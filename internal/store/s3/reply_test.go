@@ -3,13 +3,17 @@ package s3_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -706,6 +710,59 @@ func TestTokenExpires(t *testing.T) {
 	}
 	if fetched != 2 {
 		t.Errorf("credentials were fetched %d times", fetched)
+	}
+}
+
+// Credentials that cannot be had are final, and not asked for again and again.
+func TestNoCredentials(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, "", func(_ *gate, _ int, w http.ResponseWriter, _ *http.Request) bool {
+		return refuse(w, 500, "InternalError")
+	})
+	for name, vars := range map[string]map[string]string{
+		"nothing":            {"AWS_EC2_METADATA_DISABLED": "true"},
+		"no secret key":      {"AWS_ACCESS_KEY_ID": "AK"},
+		"no token file":      {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent/token", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/x"},
+		"a stranger's agent": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/"},
+	} {
+		s := open(t, s3.Options{Bucket: "bucket", Endpoint: g.URL, Retry: quick(), LookupEnv: envOf(vars)})
+		_, err := s.Stat(t.Context(), "k")
+		if !errors.Is(err, store.ErrPermission) || errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: error is %v, want ErrPermission", name, err)
+		}
+	}
+	if n := len(g.requests()); n != 0 {
+		t.Errorf("%d requests were sent without a signature", n)
+	}
+}
+
+// TLS trusts the system's authorities and those of ca_file, nobody else.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"e"`) }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that the test wants to fail
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := os.WriteFile(ca, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := s3.Options{Bucket: "bucket", Endpoint: srv.URL, Retry: quick(), Credentials: s3.Credentials{AccessKey: "a", SecretKey: "b"}}
+	_, err := store.Put(t.Context(), open(t, o), "k", nil, store.CreateOptions{})
+	if err == nil || isKind(err) || !strings.Contains(err.Error(), "ca_file=") {
+		t.Errorf("an unknown authority: error is %v, want a final one that names ca_file", err)
+	}
+	o.CAFile = ca
+	if _, err := store.Put(t.Context(), open(t, o), "k", nil, store.CreateOptions{}); err != nil {
+		t.Errorf("with ca_file: %v", err)
+	}
+	o.CAFile = filepath.Join(t.TempDir(), "none.pem")
+	if err := os.WriteFile(o.CAFile, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s3.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no certificate") {
+		t.Errorf("a ca_file without a certificate: %v", err)
 	}
 }
 
