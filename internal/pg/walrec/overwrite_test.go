@@ -100,7 +100,7 @@ func checkOverwrite(t *testing.T, s *server, whole, second Index, names ...strin
 	if m == nil {
 		t.Fatalf("pg_waldump shows none:\n%s", out)
 	}
-	if got := fmt.Sprint(e.LSN, e.Overwritten, e.Time.Format(" 2006-01-02 15:04:05.999999")); got != fmt.Sprint(mustLSN(t, m[1]), mustLSN(t, m[2]), " "+m[3]) {
+	if got := fmt.Sprint(e.LSN, e.Overwritten, e.Time.Format(" 2006-01-02 15:04:05.000000")); got != fmt.Sprint(mustLSN(t, m[1]), mustLSN(t, m[2]), " "+m[3]) {
 		t.Errorf("got %s, pg_waldump shows %s", got, m[1:])
 	}
 }
