@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -394,6 +395,65 @@ func TestReplyIsLost(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A place may refuse a body before it has read it, and the reset of the connection
+// overtakes its reply, each time. What is there tells.
+func TestRefusalsAreCut(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"after our own": true, "after another's": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t)
+			o.Retry = quick()
+			direct := open(t, o)
+			want := []byte("ours")
+			if !first {
+				want = []byte("theirs")
+				if _, err := store.Put(t.Context(), direct, "k", want, store.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var lost sync.Once
+			g := newGate(t, o.Endpoint, func(g *gate, _ int, w http.ResponseWriter, r *http.Request) bool {
+				if r.Method != "PUT" {
+					return false
+				}
+				if first {
+					lost.Do(func() { g.lose(r) })
+				}
+				reset(t, w)
+				return true
+			})
+			o.Endpoint = g.URL
+			made, err := store.Put(t.Context(), open(t, o), "k", []byte("ours"), store.CreateOptions{IfAbsent: true})
+			if n := len(g.requests()); n != 2 {
+				t.Errorf("%d requests, want one and a look", n)
+			}
+			holds(t, direct, "k", want)
+			if first {
+				if there, statErr := direct.Stat(t.Context(), "k"); err != nil || statErr != nil || there.Version != made.Version {
+					t.Errorf("Commit returned %+v, %v; there is %+v, %v", made, err, there, statErr)
+				}
+				return
+			}
+			if err == nil || isKind(err) || !strings.Contains(err.Error(), "the object there now is not this one") {
+				t.Errorf("error is %v, want one that leaves it open", err)
+			}
+		})
+	}
+}
+
+// reset breaks the connection of a request by RST.
+func reset(t *testing.T, w http.ResponseWriter) {
+	t.Helper()
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_ = c.(*net.TCPConn).SetLinger(0)
+	_ = c.Close()
 }
 
 // publishes says whether a request is the one that publishes an object.

@@ -187,8 +187,18 @@ func (w *writer) put(ctx context.Context) (store.Object, error) {
 // reply the object that is there is looked at.
 func (w *writer) publish(ctx context.Context, request func(context.Context) (store.Object, error)) (made store.Object, err error) {
 	lost := false
+	var cut error // the last request's, if the connection broke
 	err = w.s.try(ctx, func(ctx context.Context) error {
+		if cut != nil && (w.o.IfAbsent || w.o.IfMatch != "") {
+			var known bool
+			if made, known, err = w.look(ctx, cut); known || err != nil {
+				return err
+			}
+		}
 		made, err = request(ctx)
+		if cut = nil; err != nil && statusOf(err) == 0 && !ofKind(err) {
+			cut = err
+		}
 		switch {
 		case !refused(err):
 			lost = lost || err != nil && !answered(err)
@@ -220,6 +230,23 @@ func (w *writer) kind(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrChanged, err)
 	}
 	return fmt.Errorf("there was no condition to break: %w", err)
+}
+
+// look says whether it is known what became of the object, after a connection broke.
+// It comes before the next request, which may break in the same way for ever: a place
+// that refuses a body which it has not read yet closes the connection, and the reset
+// that follows may overtake the reply (RFC 9112, section 9.6).
+func (w *writer) look(ctx context.Context, cut error) (made store.Object, known bool, err error) {
+	h, err := w.s.headOnce(ctx, w.key)
+	switch {
+	case err == nil && h.token == w.token:
+		return h.Object, true, nil
+	case err == nil && (w.o.IfAbsent || h.Version != w.o.IfMatch):
+		return store.Object{}, true, &lostError{cut}
+	case err != nil && statusOf(err) != http.StatusNotFound:
+		return store.Object{}, false, err
+	}
+	return store.Object{}, false, nil
 }
 
 // settle finds out what became of the object.
