@@ -43,7 +43,7 @@ test-short: ## go test -short, without set-up
 	$(GO) test -short -timeout 5m $(PKG)
 
 race: ## The short tests with the race detector, of packages with concurrency
-	CGO_ENABLED=1 $(GO) test -race -short -skip '$(RACE_SKIP)' -p 2 -timeout $(TEST_TIMEOUT) $(RACE_PKG)
+	CGO_ENABLED=1 $(GO) test -race -short -count=1 -skip '$(RACE_SKIP)' -p 2 -timeout $(TEST_TIMEOUT) $(RACE_PKG)
 
 vet: ## go vet
 	$(GO) vet $(PKG)
