@@ -84,6 +84,8 @@ func openRepository(dir, identity string) repository {
 	r := repository{dir: dir}
 	about := parseJSON(r.raw("salvor.json"))
 	check(about["format_version"] == 1.0, "another version")
+	body, _, _ := strings.Cut(string(r.raw("salvor.json")), "  \"sha256\"")
+	check(about["sha256"] == fmt.Sprintf("%x", sha256.Sum256([]byte(body))), "salvor.json was changed")
 	if about["encryption"] == "none" {
 		return r
 	}

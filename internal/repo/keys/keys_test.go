@@ -157,14 +157,15 @@ func TestTampering(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	hexEnd := len(whole) - 1
-	for i := range whole[:hexEnd] {
-		bad := bytes.Clone(whole)
-		bad[i] ^= 1
-		put(t, st, name(1), bad)
-		seen(fmt.Sprintf("byte %d, %q to %q", i, whole[i], bad[i]))
+	for i := range whole {
+		for _, flip := range []byte{1, 0x20, 0x80} { // 0x20 makes a digit a capital
+			bad := bytes.Clone(whole)
+			bad[i] ^= flip
+			put(t, st, name(1), bad)
+			seen(fmt.Sprintf("byte %d, %q to %q", i, whole[i], bad[i]))
+		}
 	}
-	for _, n := range []int{0, 1, len(whole) / 2, bytes.IndexByte(whole, '\n'), bytes.IndexByte(whole, '\n') + 1, hexEnd - 1} {
+	for _, n := range []int{0, 1, len(whole) / 2, bytes.IndexByte(whole, '\n'), bytes.IndexByte(whole, '\n') + 1, len(whole) - 2, len(whole) - 1} {
 		put(t, st, name(1), whole[:n])
 		seen(fmt.Sprintf("cut to %d", n))
 	}

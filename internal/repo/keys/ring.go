@@ -96,7 +96,7 @@ func Init(ctx context.Context, st store.Store, id repo.ID, about []byte, secrets
 	if err != nil {
 		return nil, err
 	}
-	data := fmt.Appendf(line, "\n%x\n", mac)
+	data := fmt.Appendf(line, "\n%s", macLine(mac))
 	if _, err := store.Put(ctx, st, name(1), data, store.CreateOptions{IfAbsent: true}); err != nil {
 		return nil, fmt.Errorf("writing %s: %w", name(1), err)
 	}
@@ -184,7 +184,7 @@ func parseDocument(data []byte) (*document, error) {
 		return nil, errors.New("its first line is not the JSON that was written")
 	}
 	var err error
-	if doc.mac, err = hex.DecodeString(string(bytes.TrimSuffix(rest, []byte("\n")))); err != nil {
+	if doc.mac, err = hex.DecodeString(string(bytes.TrimSuffix(rest, []byte("\n")))); err != nil || string(rest) != macLine(doc.mac) {
 		return nil, errors.New("its second line is not a MAC")
 	}
 	if len(doc.Slots) > maxSlots {
@@ -193,6 +193,10 @@ func parseDocument(data []byte) (*document, error) {
 	doc.line = line
 	return &doc, nil
 }
+
+// macLine is the second line, the only form of it that a reader takes: a digit that
+// became a capital is damage, too.
+func macLine(mac []byte) string { return hex.EncodeToString(mac) + "\n" }
 
 func name(n uint64) string { return fmt.Sprintf("%s%08d", prefix, n) }
 

@@ -2,7 +2,6 @@ package open
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,24 +11,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
 )
-
-// AboutName is the object that makes a store a repository. It is plain JSON and
-// written once.
-const AboutName = "salvor.json"
-
-// The values of About.Encryption.
-const (
-	EncryptionAES  = "aes-256-gcm"
-	EncryptionNone = "none"
-)
-
-// About is the content of salvor.json.
-type About struct {
-	FormatVersion int       `json:"format_version"`
-	RepositoryID  repo.ID   `json:"repository_id"`
-	CreatedAt     time.Time `json:"created_at"`
-	Encryption    string    `json:"encryption"`
-}
 
 // Repository is an opened repository.
 type Repository struct {
@@ -64,11 +45,10 @@ func claim(ctx context.Context, st store.Store, encrypted bool, now time.Time) (
 	if encrypted {
 		about.Encryption = EncryptionAES
 	}
-	data, err := json.MarshalIndent(about, "", "  ")
+	data, err := about.encode()
 	if err != nil {
 		return About{}, nil, err
 	}
-	data = append(data, '\n')
 	_, err = store.Put(ctx, st, AboutName, data, store.CreateOptions{IfAbsent: true})
 	if err == nil {
 		return about, data, nil
@@ -100,27 +80,6 @@ func inUse(ctx context.Context, st store.Store) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// Read gives salvor.json, for who has no key yet. It fails with
-// repo.ErrNoRepository if there is none.
-func Read(ctx context.Context, st store.Store) (About, []byte, error) {
-	data, err := store.Get(ctx, st, AboutName, 64<<10)
-	if errors.Is(err, store.ErrNotFound) {
-		return About{}, nil, fmt.Errorf("%s: %w", st, repo.ErrNoRepository)
-	}
-	if err != nil {
-		return About{}, nil, fmt.Errorf("reading %s: %w", AboutName, err)
-	}
-	var about About
-	if err := json.Unmarshal(data, &about); err != nil {
-		return About{}, nil, repo.Damaged(AboutName, "it is not the JSON that was written")
-	}
-	if about.FormatVersion != repo.FormatVersion {
-		return About{}, nil, fmt.Errorf("%s has format version %d, this release reads %d: %w",
-			AboutName, about.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
-	}
-	return about, data, nil
 }
 
 // Open opens the repository in st. secret is nil for one that is expected not to

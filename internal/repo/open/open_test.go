@@ -1,9 +1,11 @@
 package open
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -97,18 +99,24 @@ func TestEncryptionMismatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, encrypted, AboutName, strings.Replace(string(data), EncryptionAES, EncryptionNone, 1))
+	put(t, encrypted, AboutName, summed(strings.Replace(string(data), EncryptionAES, EncryptionNone, 1)))
 	if _, err := Open(t.Context(), encrypted, &s); !errors.Is(err, repo.ErrWrongKey) {
 		t.Errorf("encryption turned off in salvor.json: %v", err)
 	}
-	put(t, encrypted, AboutName, strings.Replace(string(data), "created_at", "created_on", 1))
+	put(t, encrypted, AboutName, summed(strings.Replace(string(data), "created_at", "created_on", 1)))
 	if _, err := Open(t.Context(), encrypted, &s); !errors.Is(err, repo.ErrDamaged) {
 		t.Errorf("salvor.json changed: %v", err)
 	}
-	put(t, encrypted, AboutName, strings.Replace(string(data), EncryptionAES, "rot13", 1))
+	put(t, encrypted, AboutName, summed(strings.Replace(string(data), EncryptionAES, "rot13", 1)))
 	if _, err := Open(t.Context(), encrypted, &s); !errors.Is(err, repo.ErrUnknownFormat) {
 		t.Errorf("an unknown cipher: %v", err)
 	}
+}
+
+// summed gives a text of salvor.json that was changed the sum that it should have.
+func summed(text string) string {
+	body := text[:len(text)-len(sumLine(nil))]
+	return body + string(sumLine([]byte(body)))
 }
 
 func TestRead(t *testing.T) {
@@ -134,6 +142,38 @@ func TestRead(t *testing.T) {
 		if _, err := Open(t.Context(), st, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: Open: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// Any byte of salvor.json that changes is seen, also where no MAC covers it, and so is
+// any cut. A later release of the same format may add fields.
+func TestAboutDamaged(t *testing.T) {
+	st := mem.New(mem.Options{})
+	if _, err := Init(t.Context(), st, nil, now); err != nil {
+		t.Fatal(err)
+	}
+	want, data, err := Read(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func(what string, bad []byte) {
+		t.Helper()
+		if a, err := parseAbout(bad); !errors.Is(err, repo.ErrDamaged) && !errors.Is(err, repo.ErrUnknownFormat) || !strings.Contains(err.Error(), AboutName) {
+			t.Errorf("%s: %+v, %v", what, a, err)
+		}
+	}
+	for i := range data {
+		for bit := range 8 {
+			bad := bytes.Clone(data)
+			bad[i] ^= 1 << bit
+			seen(fmt.Sprintf("bit %d of byte %d", bit, i), bad)
+		}
+		seen(fmt.Sprintf("cut to %d", i), data[:i])
+	}
+	seen("longer", append(bytes.Clone(data), '\n'))
+	got, err := parseAbout([]byte(summed(strings.Replace(string(data), "{\n", "{\n  \"colour\": \"red\",\n", 1))))
+	if err != nil || got != want {
+		t.Errorf("with a new field: %+v, %v", got, err)
 	}
 }
 
