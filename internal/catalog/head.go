@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/repo"
@@ -57,9 +59,10 @@ type Head struct {
 	Slots          []Slot       `json:"replication_slots,omitempty"`
 	Collations     []Collation  `json:"collations,omitempty"`
 
-	Size        uint64 `json:"size_bytes"`   // what a restore writes
-	Read        uint64 `json:"read_bytes"`   // read from the data directory
-	Stored      uint64 `json:"stored_bytes"` // added to the repository, WAL apart
+	Size        uint64 `json:"size_bytes"`              // what a restore writes
+	Read        uint64 `json:"read_bytes"`              // read from the data directory
+	Stored      uint64 `json:"stored_bytes"`            // added to the repository, WAL apart
+	Adopted     uint64 `json:"adopted_bytes,omitempty"` // found where backups stored it that were cut off
 	PagesRead   uint64 `json:"pages_read"`
 	PagesStored uint64 `json:"pages_stored"`
 	FileCount   uint64 `json:"file_count"`
@@ -210,31 +213,63 @@ func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error
 	return heads, errors.Join(err, errors.Join(unreadable...))
 }
 
+// headsAtOnce is how many heads are read at the same time: from an object store each
+// costs a round trip, and a place may have ten thousand.
+const headsAtOnce = 32
+
 // ReadHeads reads the heads of a place, oldest first, and gives those apart that
 // are damaged, or that this release or key cannot read.
 func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
-	prefix := p.Prefix() + "backups/"
-	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
+	ids, err := headIDs(ctx, objects, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	read := make([]Head, len(ids))
+	bad := make([]error, len(ids))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(headsAtOnce)
+	for i, id := range ids {
+		g.Go(func() error {
+			if gctx.Err() != nil {
+				return context.Cause(gctx)
+			}
+			var err error
+			read[i], err = ReadHead(gctx, objects, p, id)
+			switch {
+			case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
+				bad[i] = fmt.Errorf("backup %s: %w", id, err)
+			case errors.Is(err, ErrNoBackup): // deleted since it was listed
+			default:
+				return err
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	heads = slices.DeleteFunc(read, func(h Head) bool { return h.ID == "" })
+	unreadable = slices.DeleteFunc(bad, func(err error) bool { return err == nil })
+	slices.SortStableFunc(heads, func(a, b Head) int { return a.StoppedAt.Compare(b.StoppedAt) })
+	return heads, unreadable, nil
+}
+
+// headIDs lists the backups of a place that have a head. The list names the heads
+// themselves, not only what seems to be backups: one without is under way, or is
+// being deleted.
+func headIDs(ctx context.Context, objects *seal.Objects, p Place) ([]string, error) {
+	prefix := p.BackupsPrefix()
+	var ids []string
+	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
 		if err != nil {
-			return nil, nil, fmt.Errorf("listing %s: %w", prefix, err)
+			return nil, fmt.Errorf("listing %s: %w", prefix, err)
 		}
-		id := strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/")
-		if !ValidBackupID(id) {
-			continue
-		}
-		h, err := ReadHead(ctx, objects, p, id)
-		switch {
-		case errors.Is(err, ErrNoBackup): // under way, or being deleted
-		case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
-			unreadable = append(unreadable, fmt.Errorf("backup %s: %w", id, err))
-		case err != nil:
-			return nil, nil, err
-		default:
-			heads = append(heads, h)
+		id, part, _ := strings.Cut(strings.TrimPrefix(o.Key, prefix), "/")
+		if part == "head" && ValidBackupID(id) {
+			ids = append(ids, id)
 		}
 	}
-	sort.SliceStable(heads, func(i, j int) bool { return heads[i].StoppedAt.Before(heads[j].StoppedAt) })
-	return heads, unreadable, nil
+	return ids, nil
 }
 
 // HeadExists says whether the backup is complete.
