@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -79,6 +80,13 @@ func (l *Load) Stop() Ledger {
 	l.cancel()
 	l.done.Wait()
 	return l.ledger
+}
+
+// Ledger gives what the load has done until now.
+func (l *Load) Ledger() Ledger {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Ledger{Acknowledged: slices.Clip(l.ledger.Acknowledged), Unknown: slices.Clip(l.ledger.Unknown)}
 }
 
 // WaitFor waits until so many changes are acknowledged, since the load began.
