@@ -217,8 +217,8 @@ func Backups(ctx context.Context, objects *seal.Objects, p Place) ([]Head, error
 // costs a round trip, and a place may have ten thousand.
 const headsAtOnce = 32
 
-// ReadHeads reads the heads of a place, oldest first, and gives those apart that
-// are damaged, or that this release or key cannot read.
+// ReadHeads reads the heads of a place, oldest first, and gives those apart, each as
+// an *Unreadable, that are damaged, or that this release or key cannot read.
 func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
 	ids, err := headIDs(ctx, objects, p)
 	if err != nil {
@@ -237,7 +237,7 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 			read[i], err = ReadHead(gctx, objects, p, id)
 			switch {
 			case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
-				bad[i] = fmt.Errorf("backup %s: %w", id, err)
+				bad[i] = &Unreadable{ID: id, Err: err}
 			case errors.Is(err, ErrNoBackup): // deleted since it was listed
 			default:
 				return err

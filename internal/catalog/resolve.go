@@ -15,7 +15,8 @@ import (
 // that does, before anything is restored. It answers as PostgreSQL would decide
 // while it recovers (recoveryStopsBefore and recoveryStopsAfter,
 // xlogrecovery.c), from the indexes of the archived WAL. It fails with a
-// *NotCovered, or with ErrNoBackup if BackupID is not there.
+// *NotCovered, with ErrNoBackup if BackupID is not there, or with an *Unreadable if it
+// is there and cannot be read.
 //
 // PostgreSQL stops at the first restore point of a name. Of one that was made
 // repeatedly, the newest backup that has one after it decides which: the first
@@ -60,7 +61,12 @@ func (l Life) candidates(t Target) ([]Head, error) {
 			return []Head{h}, nil
 		}
 	}
-	return nil, errors.Join(fmt.Errorf("%s: %w", t.BackupID, ErrNoBackup), errors.Join(l.Unreadable...))
+	for _, err := range l.Unreadable {
+		if is := (*Unreadable)(nil); errors.As(err, &is) && is.ID == t.BackupID {
+			return nil, err // it is there: not to find it would send people looking elsewhere
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", t.BackupID, ErrNoBackup)
 }
 
 // refuse makes the answer when no backup will do.

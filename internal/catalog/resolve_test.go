@@ -406,8 +406,11 @@ func TestDamagedHead(t *testing.T) {
 	if got, err := w.resolve(Target{}); err != nil || got.Backup != b1 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := w.resolve(Target{BackupID: b2}); !errors.Is(err, ErrNoBackup) || !errors.Is(err, repo.ErrDamaged) {
+	if _, err := w.resolve(Target{BackupID: b2}); errors.Is(err, ErrNoBackup) || !errors.Is(err, repo.ErrDamaged) || !strings.Contains(err.Error(), key) {
 		t.Errorf("the damaged one itself: %v", err)
+	}
+	if _, err := w.resolve(Target{BackupID: "20261124T060000Z-ffffff"}); !errors.Is(err, ErrNoBackup) || errors.Is(err, repo.ErrDamaged) {
+		t.Errorf("one that is not there: %v", err)
 	}
 }
 

@@ -188,8 +188,10 @@ func (s *session) findBackup(ctx context.Context, c *config.Config, name, id str
 			return b, nil
 		}
 	}
-	if len(unreadable) > 0 {
-		s.log.Warn("some backups cannot be read", "error", errors.Join(unreadable...).Error())
+	for _, err := range unreadable {
+		if is := (*catalog.Unreadable)(nil); errors.As(err, &is) && is.ID == id {
+			return stored{}, err
+		}
 	}
 	return stored{}, withHint(fmt.Errorf("%s: %w", id, catalog.ErrNoBackup), "`salvor backups list` shows those that there are")
 }

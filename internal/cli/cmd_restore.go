@@ -220,6 +220,11 @@ func (s *session) chooseIn(ctx context.Context, c *config.Config, r *repository,
 		}
 		choice, err := life.Resolve(ctx, r.objects, t)
 		if err == nil {
+			if t.BackupID == "" {
+				for _, err := range life.Unreadable {
+					s.log.Warn(fmt.Sprintf("restoring without a backup that cannot be read: %v", err), "repository", r.name)
+				}
+			}
 			return choice, nil
 		}
 		if first == nil {

@@ -92,7 +92,7 @@ func sentinels() []sentinel {
 		{repo.ErrWrongKey, exitRepository, "wrong_key", "check `key` of the repository in the configuration"},
 		{repo.ErrUnknownFormat, exitRepository, "unknown_format", "a newer salvor may have written it: update this one"},
 		{repo.ErrNoRepository, exitRepository, "no_repository", "is its storage mounted? Only for a new repository: `salvor init` creates what is missing"},
-		{repo.ErrDamaged, exitRepository, "damaged", ""},
+		{repo.ErrDamaged, exitRepository, "damaged", "another repository or backup may be whole: choose it with --repo or --backup; `salvor backups list` shows what can be read"},
 		{store.ErrUnavailable, exitFailed, "store_unavailable", "is the storage of the repository mounted, and can it be reached?"},
 		{server.ErrNotFound, exitNotNow, "no_postgres", "set postgres.bin_dir to the directory of the server's programs"},
 		{server.ErrRunning, exitNotNow, "server_running", "stop it first, or choose another directory"},
