@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	prefix = "locks/"
+	prefix       = "locks/"
+	cancelSuffix = ".cancel"
 
 	// TTL is how long a lease lives without a renewal. A holder that is slower
 	// than this loses it; who waits for a dead holder on another host waits this
@@ -21,40 +22,36 @@ const (
 	TTL = 60 * time.Second
 	// renewEvery leaves two more tries before the lease runs out.
 	renewEvery = TTL / 3
-	pollEvery  = time.Second
-	maxObject  = 16 << 10
+	// reportEvery is how old a report may be. It is five requests a minute more than
+	// a lease without one costs.
+	reportEvery = 10 * time.Second
+	// cancelEvery is how often a holder looks for a request to stop: nobody who
+	// asked for it waits for long, and S3 takes a cent for a day of it.
+	cancelEvery = 3 * time.Second
+	pollEvery   = time.Second
+	maxObject   = 16 << 10
+
+	// ReportMax is the most bytes of a report.
+	ReportMax = 4 << 10
 )
-
-// ErrLost says that another holder has the lease, or may have it.
-var ErrLost = errors.New("the lock was lost")
-
-// Held says that another holder has the lease now.
-type Held struct {
-	What   string
-	Holder Holder
-}
-
-// Error implements error.
-func (h *Held) Error() string {
-	return fmt.Sprintf("%s is locked by process %d on %s since %s", h.What, h.Holder.PID, h.Holder.Host,
-		h.Holder.Since.UTC().Format(time.RFC3339))
-}
 
 // Holder is who holds a lease.
 type Holder struct {
-	Host      string    `json:"host"`
-	PID       int       `json:"pid"`
-	BootID    string    `json:"boot_id,omitempty"`       // of the host, changes when it starts
-	StartedAt string    `json:"process_start,omitempty"` // of the process, since a pid is used again
-	Since     time.Time `json:"since"`
+	Host         string    `json:"host"`
+	PID          int       `json:"pid"`
+	BootID       string    `json:"boot_id,omitempty"`       // of the host, changes when it starts
+	PIDNamespace string    `json:"pid_namespace,omitempty"` // in which the pid counts: containers of one host have their own
+	StartedAt    string    `json:"process_start,omitempty"` // of the process, since a pid is used again
+	Since        time.Time `json:"since"`
 }
 
 // document is the content of a lease's object.
 type document struct {
-	FormatVersion int       `json:"format_version"`
-	Token         repo.ID   `json:"token"` // of this holding
-	Holder        Holder    `json:"holder"`
-	RenewedAt     time.Time `json:"renewed_at"` // by the holder's clock: to be shown, never compared
+	FormatVersion int             `json:"format_version"`
+	Token         repo.ID         `json:"token"` // of this holding
+	Holder        Holder          `json:"holder"`
+	RenewedAt     time.Time       `json:"renewed_at"` // by the holder's clock: to be shown, never compared
+	Report        json.RawMessage `json:"report,omitempty"`
 }
 
 // Locks makes leases in one store.
@@ -70,29 +67,20 @@ func New(st store.Store, c clock.Clock) (*Locks, error) {
 	return &Locks{store: st, clock: c, self: self}, err
 }
 
-// Lease is a lock that is held. It must be ended by Release.
-type Lease struct {
-	locks   *Locks
-	what    string
-	doc     document
-	version store.Version
-	cancel  context.CancelCauseFunc
-	done    chan struct{}
-}
-
 // Acquire takes the lease called what, and renews it until Release. The context
 // it returns is cancelled with ErrLost when a renewal shows that another has it,
-// or when none got through for a time to live.
+// or when none got through for a time to live, and with *Cancelled when somebody
+// asked for that.
 //
 // It fails with *Held if another holds it. A holder of this host whose process is
-// gone is replaced at once; waiting is called before a holder of another host
-// that shows no life is watched for TTL.
+// gone is replaced at once; waiting is called before one that shows no life, and
+// cannot be known to be gone, is watched for TTL.
 func (l *Locks) Acquire(ctx context.Context, what string, waiting func(Holder)) (*Lease, context.Context, error) {
 	for {
 		lease := &Lease{locks: l, what: what, doc: l.fresh()}
-		obj, err := lease.put(ctx, store.CreateOptions{IfAbsent: true})
-		if err == nil {
-			return lease.start(ctx, obj)
+		taken, err := lease.take(ctx, store.CreateOptions{IfAbsent: true})
+		if taken {
+			return lease.start(ctx)
 		}
 		if !errors.Is(err, store.ErrExists) {
 			return nil, nil, fmt.Errorf("locking %s: %w", what, err)
@@ -107,9 +95,9 @@ func (l *Locks) Acquire(ctx context.Context, what string, waiting func(Holder)) 
 		if err := l.expired(ctx, what, old, version, waiting); err != nil {
 			return nil, nil, err
 		}
-		obj, err = lease.put(ctx, store.CreateOptions{IfMatch: version})
-		if err == nil {
-			return lease.start(ctx, obj)
+		taken, err = lease.take(ctx, store.CreateOptions{IfMatch: version})
+		if taken {
+			return lease.start(ctx)
 		}
 		if !errors.Is(err, store.ErrChanged) && !errors.Is(err, store.ErrNotFound) {
 			return nil, nil, fmt.Errorf("taking over the lock %s: %w", what, err)
@@ -125,11 +113,11 @@ func (l *Locks) fresh() document {
 
 // expired returns nil when the holder is dead, and *Held while it may live.
 func (l *Locks) expired(ctx context.Context, what string, old document, version store.Version, waiting func(Holder)) error {
-	held := &Held{What: what, Holder: old.Holder}
-	switch gone, known := l.self.knows(old.Holder); {
-	case known && gone:
+	held := &Held{What: what, Holder: old.Holder, Report: old.Report}
+	switch l.life(old) {
+	case Gone:
 		return nil
-	case known, l.clock.Now().Sub(old.RenewedAt).Abs() < TTL:
+	case Alive:
 		return held
 	}
 	if waiting != nil {
@@ -153,10 +141,15 @@ func (l *Locks) expired(ctx context.Context, what string, old document, version 
 			if err == nil && obj.Version != version {
 				return held
 			}
+			if l.life(old) == Gone {
+				return nil
+			}
 		}
 	}
 }
 
+// read gives the lease's document, with a version that is not newer: what is then done
+// if the version matches is done to what was read.
 func (l *Locks) read(ctx context.Context, what string) (document, store.Version, error) {
 	obj, err := l.store.Stat(ctx, prefix+what)
 	if err != nil {
@@ -171,82 +164,4 @@ func (l *Locks) read(ctx context.Context, what string) (document, store.Version,
 		return document{}, "", repo.Damaged(prefix+what, "it is not the JSON that was written")
 	}
 	return d, obj.Version, nil
-}
-
-func (e *Lease) put(ctx context.Context, o store.CreateOptions) (store.Object, error) {
-	data, err := json.MarshalIndent(e.doc, "", "  ")
-	if err != nil {
-		return store.Object{}, err
-	}
-	return store.Put(ctx, e.locks.store, prefix+e.what, data, o)
-}
-
-func (e *Lease) start(ctx context.Context, obj store.Object) (*Lease, context.Context, error) {
-	e.version = obj.Version
-	e.done = make(chan struct{})
-	held, cancel := context.WithCancelCause(ctx)
-	e.cancel = cancel
-	go e.renew(held)
-	return e, held, nil
-}
-
-// renew keeps the lease alive until its context ends.
-func (e *Lease) renew(ctx context.Context) {
-	defer close(e.done)
-	tick := time.NewTicker(renewEvery)
-	defer tick.Stop()
-	last := e.locks.clock.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		e.doc.RenewedAt = e.locks.clock.Now().UTC()
-		obj, err := e.put(ctx, store.CreateOptions{IfMatch: e.version})
-		switch {
-		case err == nil:
-			e.version, last = obj.Version, e.locks.clock.Now()
-		case errors.Is(err, store.ErrChanged) && e.ours(ctx):
-			last = e.locks.clock.Now() // a renewal had got through, and its answer not
-		case errors.Is(err, store.ErrChanged), errors.Is(err, store.ErrNotFound),
-			e.locks.clock.Now().Sub(last) >= TTL:
-			e.cancel(fmt.Errorf("renewing the lock %s: %w", e.what, errors.Join(ErrLost, err)))
-			return
-		}
-	}
-}
-
-// ours says whether the object is still of this holding, and takes note of its version.
-func (e *Lease) ours(ctx context.Context) bool {
-	d, version, err := e.locks.read(ctx, e.what)
-	if err != nil || d.Token != e.doc.Token {
-		return false
-	}
-	e.version = version
-	return true
-}
-
-// Check says whether the lease is still held, by reading it.
-func (e *Lease) Check(ctx context.Context) error {
-	d, _, err := e.locks.read(ctx, e.what)
-	if errors.Is(err, store.ErrNotFound) || err == nil && d.Token != e.doc.Token {
-		return fmt.Errorf("checking the lock %s: %w", e.what, ErrLost)
-	}
-	return err
-}
-
-// Release gives the lease back. It is safe after the lease was lost: another's is
-// not touched.
-func (e *Lease) Release(ctx context.Context) error {
-	e.cancel(nil)
-	<-e.done
-	err := e.locks.store.Delete(ctx, prefix+e.what, e.version)
-	if errors.Is(err, store.ErrChanged) && e.ours(ctx) {
-		err = e.locks.store.Delete(ctx, prefix+e.what, e.version)
-	}
-	if err == nil || errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return fmt.Errorf("releasing the lock %s: %w", e.what, err)
 }

@@ -131,6 +131,41 @@ func TestDeadProcess(t *testing.T) {
 	}
 }
 
+// Where the pid counts for others, it says nothing here.
+func TestPIDOfOthers(t *testing.T) {
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	l := locksOf(t, mem.New(mem.Options{}))
+	h := l.self
+	h.PID = gone.Process.Pid
+	if gone, known := l.self.knows(h); !gone || !known {
+		t.Fatalf("a process of ours that has ended: gone %v, known %v", gone, known)
+	}
+	for name, change := range map[string]func(*Holder){
+		"another host":          func(h *Holder) { h.Host = "elsewhere" },
+		"before the reboot":     func(h *Holder) { h.BootID = "x" },
+		"boot not known":        func(h *Holder) { h.BootID = "" },
+		"another container":     func(h *Holder) { h.PIDNamespace = "pid:[1]" },
+		"namespace not known":   func(h *Holder) { h.PIDNamespace = "" },
+		"start not known":       func(h *Holder) { h.StartedAt = "" },
+		"no pid":                func(h *Holder) { h.PID = 0 },
+		"all processes of ours": func(h *Holder) { h.PID = -1 },
+	} {
+		other := h
+		change(&other)
+		if gone, known := l.self.knows(other); known {
+			t.Errorf("%s: gone %v, and that is taken for certain", name, gone)
+		}
+	}
+	blind := l.self
+	blind.PIDNamespace, h.PIDNamespace = "", ""
+	if _, known := blind.knows(h); known {
+		t.Error("neither knows its namespace, and that is taken for the same")
+	}
+}
+
 // waitZombie waits until a process has ended and is not waited for, and gives the
 // start time in its stat file.
 func waitZombie(t *testing.T, pid int) string {
@@ -297,6 +332,32 @@ func TestRenewal(t *testing.T) {
 					t.Errorf("after the release: %v", err)
 				}
 			})
+		})
+	}
+}
+
+// The answer to the first put is lost: the lease is ours all the same.
+func TestAcquireAfterLostAnswer(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			under := mem.New(mem.Options{})
+			if taken {
+				leave(t, under, Holder{Host: "third"}, TTL)
+			}
+			st := storetest.NewFaulty(under)
+			n := map[bool]int{false: 1, true: 2}[taken] // after the one that finds the other's
+			st.Add(storetest.Fault{Op: storetest.OpCommit, Nth: n, Err: store.ErrUnavailable, Done: true})
+			lease, ctx := acquire(t, locksOf(t, st))
+			if st.Fired() != 1 {
+				t.Fatalf("%d faults", st.Fired())
+			}
+			time.Sleep(2 * TTL)
+			if ctx.Err() != nil {
+				t.Errorf("the lease ended: %v", context.Cause(ctx))
+			}
+			if err := lease.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
