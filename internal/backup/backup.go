@@ -28,8 +28,8 @@ type run struct {
 // backup is restorable: everything it needs is durable in the repository.
 //
 // It fails with *Refusal before anything is changed, with *lock.Held if another
-// backup of the cluster runs, with *ArchiveTimeout, or with what failed; then nothing of the
-// backup is visible.
+// backup of the cluster runs, with *lock.Cancelled if somebody asked for that, with
+// *ArchiveTimeout, or with what failed; then nothing of the backup is visible.
 func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	if err := o.validate(); err != nil {
 		return catalog.Head{}, err
@@ -46,13 +46,14 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 		return catalog.Head{}, err
 	}
 	defer lease.Release(context.WithoutCancel(ctx))
+	r.tell(lease)
 	if err := r.mark(held); err != nil {
 		return catalog.Head{}, err
 	}
 	err = r.all(held, lease)
 	if err != nil {
 		r.clean(context.WithoutCancel(ctx))
-		return catalog.Head{}, err
+		return catalog.Head{}, r.reason(held, err)
 	}
 	r.unmark(context.WithoutCancel(ctx))
 	return r.head, nil
