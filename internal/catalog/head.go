@@ -179,8 +179,35 @@ func WriteHead(ctx context.Context, objects *seal.Objects, h Head) error {
 	return objects.Put(ctx, h.Place().backupName(h.ID, "head"), seal.Head, data)
 }
 
+// forgetter is the ability of a store that keeps copies of heads on this host: it
+// drops one, and says whether it had it (store/cache).
+type forgetter interface{ Forget(key string) bool }
+
+func forget(objects *seal.Objects, name string) bool {
+	f, ok := store.Ability[forgetter](objects.Store())
+	return ok && f.Forget(name)
+}
+
 // ReadHead reads one backup's head. It fails with ErrNoBackup if there is none.
 func ReadHead(ctx context.Context, objects *seal.Objects, p Place, id string) (Head, error) {
+	h, err := readHead(ctx, objects, p, id)
+	if err != nil && ctx.Err() == nil && forget(objects, p.backupName(id, "head")) {
+		return readHead(ctx, objects, p, id) // a useless copy says nothing of the repository
+	}
+	return h, err
+}
+
+// Reread reads a head once more from the repository itself, if what is known of it
+// may come from a copy on this host. Who is about to do more than show a backup calls
+// it: the repository may have lost it since.
+func Reread(ctx context.Context, objects *seal.Objects, h Head) (Head, error) {
+	if !forget(objects, HeadName(h.Place(), h.ID)) {
+		return h, nil
+	}
+	return readHead(ctx, objects, h.Place(), h.ID)
+}
+
+func readHead(ctx context.Context, objects *seal.Objects, p Place, id string) (Head, error) {
 	name := p.backupName(id, "head")
 	data, err := objects.Get(ctx, name, seal.Head)
 	if errors.Is(err, store.ErrNotFound) {
@@ -279,6 +306,21 @@ func HeadExists(ctx context.Context, objects *seal.Objects, p Place, id string) 
 
 // HeadName is the object of a backup's head.
 func HeadName(p Place, id string) string { return p.backupName(id, "head") }
+
+// HeadsPrefix gives the prefix under which a place has its heads, for the key of a
+// head, and "" for that of any other object. Heads never change, and no name of one is
+// used again: copies may be kept.
+func HeadsPrefix(key string) string {
+	dir, ok := strings.CutSuffix(key, "/head")
+	if !ok {
+		return ""
+	}
+	i := strings.LastIndexByte(dir, '/') + 1
+	if !strings.HasSuffix(dir[:i], "/backups/") || !ValidBackupID(dir[i:]) {
+		return ""
+	}
+	return dir[:i]
+}
 
 // PartNames lists the objects of a backup beside its head and its packs.
 func PartNames(p Place, id string) []string {

@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
+	"github.com/salvor-dr/salvor/internal/store/cache"
 	"github.com/salvor-dr/salvor/internal/store/file"
 	"github.com/salvor-dr/salvor/internal/store/mem"
 )
@@ -129,6 +132,113 @@ func TestHeadsUnreadable(t *testing.T) {
 	}
 }
 
+// keptIn gives access to a store with copies of heads in a directory, for one run of a
+// program. A cache that fails fails the test.
+func keptIn(t testing.TB, st store.Store, dir string) (objects *seal.Objects, end func()) {
+	c := cache.New(st, cache.Options{Dir: dir, Name: "repository", Group: HeadsPrefix, Failed: func(err error) { t.Error(err) }})
+	return seal.New(c, oneKey{}), func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A listing takes heads from the cache, and never the word of a damaged copy.
+func TestHeadsAreKept(t *testing.T) {
+	const n = 40
+	var opens atomic.Int32
+	m := mem.New(mem.Options{Hook: func(_ context.Context, c *mem.Call) error {
+		if c.Op == mem.OpOpen {
+			opens.Add(1)
+		}
+		return nil
+	}})
+	writeHeads(t, seal.New(m, oneKey{}), n)
+	dir := t.TempDir()
+	read := func(wantOpens, wantHeads, wantBad int) {
+		t.Helper()
+		opens.Store(0)
+		objects, end := keptIn(t, m, dir)
+		defer end()
+		heads, bad, err := ReadHeads(t.Context(), objects, testPlace)
+		if err != nil || len(heads) != wantHeads || len(bad) != wantBad || int(opens.Load()) != wantOpens {
+			t.Fatalf("%d heads, %v, %v, %d opened", len(heads), bad, err, opens.Load())
+		}
+		for _, h := range heads {
+			if n, err := strconv.ParseInt(h.ID[len(h.ID)-6:], 16, 0); err != nil || h.Stored != ordinaryHead(int(n)).Stored || h.StopLSN != ordinaryHead(int(n)).StopLSN {
+				t.Errorf("head %s: %v", h.ID, err)
+			}
+		}
+	}
+	read(n, n, 0)
+	read(0, n, 0)
+
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil || bytes.Contains(data, []byte("START WAL")) {
+		t.Fatalf("the copies are not sealed: %v", err)
+	}
+	raw, err := store.Get(t.Context(), m, HeadName(testPlace, ordinaryHead(7).ID), 1<<20)
+	at := bytes.Index(data, raw)
+	if err != nil || at < 0 {
+		t.Fatalf("no copy of head 7: %v", err)
+	}
+	for _, i := range []int{0, 8, 10, 16, 108, 112, len(raw) / 2, len(raw) - 20, len(raw) - 1} {
+		data[at+i] ^= 1
+		if err := os.WriteFile(files[0], data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		data[at+i] ^= 1
+		read(1, n, 0)
+		read(0, n, 0)
+	}
+
+	// Damage of the repository is told: by the list when the object is another one, and
+	// by who reads the head again in any case.
+	name := HeadName(testPlace, ordinaryHead(3).ID)
+	raw, err = store.Get(t.Context(), m, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, end := keptIn(t, m, dir)
+	defer end()
+	heads, _, err := ReadHeads(t.Context(), objects, testPlace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-40] ^= 1
+	if _, err := store.Put(t.Context(), m, name, raw, store.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Reread(t.Context(), objects, heads[3]); !errors.Is(err, repo.ErrDamaged) {
+		t.Errorf("read again: %v", err)
+	}
+	if h, err := Reread(t.Context(), objects, heads[4]); err != nil || h.ID != heads[4].ID {
+		t.Errorf("read again: %v", err)
+	}
+	read(1, n-1, 1)
+}
+
+func TestHeadsPrefix(t *testing.T) {
+	id := ordinaryHead(1).ID
+	for key, want := range map[string]string{
+		HeadName(testPlace, id):               testPlace.BackupsPrefix(),
+		testPlace.backupName(id, "files"):     "",
+		testPlace.backupName("notes", "head"): "",
+		testPlace.RunningName(id):             "",
+		"head":                                "",
+		"":                                    "",
+		id + "/head":                          "",
+	} {
+		if got := HeadsPrefix(key); got != want {
+			t.Errorf("%q: %q", key, got)
+		}
+	}
+}
+
 // oneKey is a ring of one key, so that a benchmark pays for the seals.
 type oneKey [32]byte
 
@@ -185,5 +295,22 @@ func BenchmarkHeads10000(b *testing.B) {
 	b.Run("20ms away", func(b *testing.B) {
 		delay = 20 * time.Millisecond
 		list(b, seal.New(far, oneKey{}))
+	})
+	b.Run("20ms away, kept", func(b *testing.B) {
+		dir := b.TempDir()
+		process := func() {
+			objects, end := keptIn(b, far, dir)
+			defer end()
+			if heads, _, err := ReadHeads(b.Context(), objects, testPlace); err != nil || len(heads) != n {
+				b.Fatal(len(heads), err)
+			}
+		}
+		delay = 0
+		process() // fills the cache
+		delay = 20 * time.Millisecond
+		b.ReportAllocs()
+		for b.Loop() {
+			process()
+		}
 	})
 }

@@ -104,7 +104,7 @@ func parsePush(words []string) (program, configFile string, ok bool) {
 			continue
 		}
 		switch name {
-		case "-c", "--config", "-o", "--output", "--log-level", "--log-format":
+		case "-c", "--config", "-o", "--output", "--log-level", "--log-format", "--cache-dir":
 			if !has && i+1 < len(words) {
 				i++
 				value = words[i]

@@ -67,6 +67,8 @@ Every option can be given as a variable, as SALVOR_LOG_LEVEL for --log-level.`,
 	choiceVarP(root, f, &s.output, "output", "o", []string{outputTable, outputJSON, outputYAML}, "how results are printed")
 	choiceVarP(root, f, &s.logLevel, "log-level", "", []string{"info", "debug", "warn", "error"}, "least level that is logged")
 	choiceVarP(root, f, &s.logFormat, "log-format", "", []string{"text", "json"}, "how log lines are written")
+	f.StringVar(&s.cacheDir, "cache-dir", "", "local cache of what never changes: a `directory` (else $XDG_CACHE_HOME/salvor, ~/.cache/salvor)")
+	f.BoolVar(&s.noCache, "no-cache", false, "use no local cache")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress, and only warnings and errors in the log")
 	f.BoolVarP(&s.yes, "yes", "y", false, "do not ask before destroying something")
 	return root

@@ -38,7 +38,7 @@ func scan(args []string, env config.Env) request {
 			continue
 		}
 		switch name {
-		case "-o", "--output", "-c", "--config", "--log-level", "--log-format":
+		case "-o", "--output", "-c", "--config", "--log-level", "--log-format", "--cache-dir":
 			if !hasValue && i+1 < len(args) {
 				i++
 				value = args[i]

@@ -30,6 +30,8 @@ type session struct {
 	output     string
 	logLevel   string
 	logFormat  string
+	cacheDir   string
+	noCache    bool
 	quiet      bool
 	yes        bool
 

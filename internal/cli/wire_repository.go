@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -14,6 +15,7 @@ import (
 	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
+	"github.com/salvor-dr/salvor/internal/store/cache"
 	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 )
 
@@ -47,7 +49,29 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 		st.Close()
 		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
 	}
+	if dir := s.cacheDirectory(); dir != "" {
+		st = cache.New(st, cache.Options{Dir: dir, Name: r.RepositoryID.String(), Group: catalog.HeadsPrefix, Clock: s.clock,
+			Failed: func(err error) { s.log.Debug("going on without the cache", "repository", c.Name, "error", err) }})
+		r.Objects = r.Objects.Through(st)
+	}
 	return &repository{c.Name, st, r.Objects}, nil
+}
+
+// cacheDirectory is where heads are kept on this host, "" for nowhere: a user without
+// a home has no place for it.
+func (s *session) cacheDirectory() string {
+	switch {
+	case s.noCache:
+		return ""
+	case s.cacheDir != "":
+		return s.cacheDir
+	}
+	for _, from := range []struct{ name, below string }{{"XDG_CACHE_HOME", "salvor"}, {"HOME", ".cache/salvor"}} {
+		if dir, _ := s.env(from.name); filepath.IsAbs(dir) {
+			return filepath.Join(dir, from.below)
+		}
+	}
+	return ""
 }
 
 // openStore opens the store of a repository, with its credentials.

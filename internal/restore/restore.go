@@ -83,8 +83,11 @@ func begin(ctx context.Context, o Options) (*run, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	r := &run{Options: o, head: o.Choice.Backup}
-	var err error
+	head, err := catalog.Reread(ctx, o.Objects, o.Choice.Backup)
+	if err != nil {
+		return nil, fmt.Errorf("reading the chosen backup once more, from the repository itself: %w", err)
+	}
+	r := &run{Options: o, head: head}
 	if r.created, err = o.Choice.NewTablespaces(ctx, o.Objects, o.Target); err != nil {
 		return nil, fmt.Errorf("reading which tablespaces the WAL creates: %w", err)
 	}

@@ -21,5 +21,14 @@ func testMain(m *testing.M) int {
 	}
 	defer remove()
 	program = path
+	cache, err := os.MkdirTemp("", "salvor-cache-") // not the one of who runs the tests
+	if err == nil {
+		defer os.RemoveAll(cache)
+		err = os.Setenv("SALVOR_CACHE_DIR", cache)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
 }

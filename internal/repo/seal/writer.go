@@ -29,6 +29,10 @@ type Objects struct {
 // New gives access to the objects in st; ring is nil without encryption.
 func New(st store.Store, ring Keyring) *Objects { return &Objects{store: st, ring: ring} }
 
+// Through gives access to the same objects by way of another store, one that adds a
+// behaviour to the first.
+func (o *Objects) Through(st store.Store) *Objects { return &Objects{store: st, ring: o.ring} }
+
 // Store is where the objects are.
 func (o *Objects) Store() store.Store { return o.store }
 
