@@ -24,7 +24,7 @@ RACE_PKG   := $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -vE '$(SEQU
 MAJORS := 14 16 17 18
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short race vet lint fmt fuzz bench setup versions clean
+.PHONY: help build demo test test-short race vet lint fmt fuzz bench bench-peers setup versions clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ setup: ## Check for PostgreSQL and git; as root install what is missing
 # CI must have them; elsewhere the tests that need one skip, by name.
 versions: ## Fetch the other versions of PostgreSQL, once (60 MB to 110 MB each)
 	@scripts/postgres $(MAJORS) || { [ "$$CI" != true ] && echo 'going on: the tests of the versions that are missing are skipped' >&2; }
+
+# Its variables are SCALE, ORDERS, REPEATS, WORKERS, WAL_MB, TOOLS, SIZES, WALG, PAGE and more.
+bench-peers: build ## Salvor beside pgBackRest, WAL-G (WALG=PATH) and pg_basebackup
+	$(GO) run ./bench/peers $(ARGS)
 
 clean: ## Remove what was built here
 	rm -rf bin dist

@@ -1,0 +1,60 @@
+//go:build linux
+
+package main
+
+// pageTop comes before the numbers.
+const pageTop = `# Benchmark
+
+<!-- Made by ` + "`make bench-peers PAGE=docs/reference/benchmark.md`" + `. The text is in bench/peers/pagetext.go. -->
+
+Salvor beside other backup tools, on the same running cluster, in one run, on one
+machine. Quote ratios, not seconds: another machine has other seconds.
+
+## How it is measured
+
+- The cluster holds pgbench's tables and those of ` + "`examples/swifteats`" + `, with data checksums. No
+  client works while a tool is measured. Repository and database are on the same disk, and what is
+  read is in the page cache.
+- **Like with like.** zstd stands against zst level 3, S2 against lz4 level 1; Salvor seals with
+  AES-256-GCM, pgBackRest encrypts with AES-256-CBC (without authentication), pg_basebackup does not
+  encrypt. Salvor and pgBackRest check page checksums. Each tool has the same number of workers.
+- **Repeats are interleaved**: each tool once, then each again in the opposite order. Figures are
+  medians; a ratio is the median of the ratios within a repeat.
+- **Processor time** is user and system time of the tool and everything it started, also of what went
+  into the background. Server CPU is that of the PostgreSQL server meanwhile: it archives, and for
+  pg_basebackup it reads and compresses.
+- **Memory** is that of the largest process (the least that can be told apart is 10 MB), and the
+  largest sum over all processes of the tool, with shared pages counted once, sampled.
+- **Waits are excluded** from the wall time: what is waited for a checkpoint or for WAL to be archived.
+  A checkpoint is made just before, and a fast one asked for; the rest is observed in
+  ` + "`pg_stat_activity`" + ` and subtracted. pgBackRest runs with ` + "`archive-check=n`" + `; Salvor always waits until its WAL
+  is safe, and what the server took to archive the last segment is subtracted.
+- **Stored** is the size of the backup in the repository without WAL; pg_basebackup's has its WAL inside.
+- **Everything is checked**: each tool's first restore is started, recovers with the tool's own
+  restore command, and is compared with the original row by row; fetched WAL is compared byte by byte.
+- ` + "`sync s`" + ` is how long a sync of the file system took right after a restore: what the tool left to the
+  kernel. Salvor and pgBackRest make what they restore durable; tar and WAL-G do not.
+
+## Results
+`
+
+// pageLosses comes after the list of losses.
+const pageLosses = `Beyond the numbers: pgBackRest archives asynchronously with several workers at once, which hides
+slow storage; Salvor's push is one segment a command. pgBackRest and WAL-G make incremental backups
+and restore onto existing files; see [Beside pgBackRest and WAL-G](../explanation/comparison.md).
+`
+
+// pageEnd comes last.
+const pageEnd = `
+## Measure it yourself
+
+` + "```sh" + `
+make bench-peers                                   # about ten minutes, 10 GB of disk
+make bench-peers SCALE=20 ORDERS=50000 WAL_MB=128  # a trial
+make bench-peers WALG=/path/to/wal-g SIZES=1,2,4   # with WAL-G, and memory by size
+` + "```" + `
+
+It needs a PostgreSQL (` + "`PG_BIN`" + `, 15 or later for pg_basebackup's codecs), and for the peers pgBackRest, ` + "`zstd`" + `, ` + "`lz4`" + ` and
+` + "`tar`" + `; a tool that is missing is left out, by name. As root, servers and tools run as ` + "`postgres`" + `.
+Results go to ` + "`dist/bench-peers.jsonl`" + `, one JSON object a line; ` + "`go run ./bench/peers -h`" + ` lists all options.
+`

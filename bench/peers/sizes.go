@@ -1,0 +1,43 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// gbOfScale is what one unit of pgbench's scale takes, in GB.
+const gbOfScale = 0.015
+
+// measureSizes backs up and restores clusters of growing size, to show how memory
+// and cost grow with it. Each size is measured once with each tool that archives.
+func (b *bench) measureSizes(ctx context.Context, all []tool) error {
+	if len(b.sizes) == 0 {
+		return nil
+	}
+	if err := b.db.Exec(ctx, "drop database if exists swifteats"); err != nil {
+		return err
+	}
+	for _, gb := range b.sizes {
+		scale := max(1, int(math.Round(gb/gbOfScale)))
+		b.say("filling: pgbench at scale %d, %g GB", scale, gb)
+		if err := b.pgbench(ctx, "-i", "-q", "-s", strconv.Itoa(scale), "postgres"); err != nil {
+			return err
+		}
+		if err := b.rest(ctx); err != nil {
+			return err
+		}
+		for _, t := range takesPart(all, "full") {
+			if t.push(b, b.data) == nil {
+				continue
+			}
+			if err := b.backUpAndRestore(ctx, t, 1, gb, ""); err != nil {
+				return fmt.Errorf("%s at %g GB: %w", t.about().Name, gb, err)
+			}
+		}
+	}
+	return nil
+}
