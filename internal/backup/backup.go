@@ -2,16 +2,13 @@ package backup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
-	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
 )
 
 // run is one backup on its way.
@@ -22,6 +19,7 @@ type run struct {
 	id     string
 	head   catalog.Head
 	packs  packs
+	pool   *pack.Pool // what backups stored that were cut off, or nil
 }
 
 // Run makes a full backup and returns its head. When it returns without error the
@@ -47,12 +45,11 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	}
 	defer lease.Release(context.WithoutCancel(ctx))
 	r.tell(lease)
-	if err := r.mark(held); err != nil {
-		return catalog.Head{}, err
+	if err = r.adopt(held); err == nil {
+		err = r.all(held, lease)
 	}
-	err = r.all(held, lease)
 	if err != nil {
-		r.clean(context.WithoutCancel(ctx))
+		r.leave(context.WithoutCancel(ctx))
 		return catalog.Head{}, r.reason(held, err)
 	}
 	r.unmark(context.WithoutCancel(ctx))
@@ -98,7 +95,7 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 		return err
 	}
 	r.head.Seconds = r.Clock.Now().Sub(began).Seconds()
-	return catalog.WriteHead(ctx, r.Objects, r.head)
+	return r.complete(ctx)
 }
 
 // begin notes what is known once the server is in backup mode.
@@ -141,7 +138,7 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		return err
 	}
 	r.head.Stored += size
-	if r.head.PacksHeader, size, err = catalog.WritePacks(ctx, r.Objects, r.place, r.id, r.packs.infos()); err != nil {
+	if r.head.PacksHeader, size, err = catalog.WritePacks(ctx, r.Objects, r.place, r.id, r.named()); err != nil {
 		return err
 	}
 	r.head.Stored += size
@@ -149,54 +146,25 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		r.head.Stored += p.Size
 	}
 	r.head.Read, r.head.PagesRead, r.head.PagesStored = c.read.Load(), c.pagesRead.Load(), c.pagesStored.Load()
-	r.head.Damaged = c.damaged()
+	r.head.Adopted, r.head.Damaged = c.adopted.Load(), c.damaged()
 	return nil
 }
 
-// running is the content of the object that marks a backup under way.
-type running struct {
-	ID        string    `json:"id"`
-	StartedAt time.Time `json:"started_at"`
-	Host      string    `json:"host"`
-	PID       int       `json:"pid"`
-}
-
-func (r *run) mark(ctx context.Context) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("asking for the host's name: %w", err)
-	}
-	data, err := json.Marshal(running{r.id, r.Clock.Now().UTC(), host, os.Getpid()})
-	if err != nil {
-		return err
-	}
-	return r.Objects.Put(ctx, r.place.RunningName(r.id), seal.Running, data)
-}
-
 func (r *run) unmark(ctx context.Context) {
-	if err := r.Objects.Store().Delete(ctx, r.place.RunningName(r.id), ""); err != nil {
-		r.Events.Warn(fmt.Sprintf("removing the mark of the finished backup: %v", err))
+	if err := catalog.RemoveRunning(ctx, r.Objects, r.place, r.id); err != nil {
+		r.Events.Warn(fmt.Sprintf("removing the mark of the backup: %v", err))
 	}
 }
 
-// clean removes what a failed backup has stored: without a head nothing can name
-// it. What cannot be removed now is invisible, and costs only space.
-func (r *run) clean(ctx context.Context) {
+// leave ends a backup that failed. The packs that are complete stay, with the mark
+// that leads the next backup to them: what was copied in hours is not copied again.
+func (r *run) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if exists, err := catalog.HeadExists(ctx, r.Objects, r.place, r.id); err != nil || exists {
-		return // its last write may have arrived after all
-	}
-	names := catalog.PartNames(r.place, r.id)
 	r.packs.abort()
-	for _, p := range r.packs.infos() {
-		names = append(names, r.place.PackName(p.ID))
+	if len(r.named()) == 0 {
+		r.unmark(ctx)
+		return
 	}
-	var errs []error
-	for _, n := range append(names, r.place.RunningName(r.id)) {
-		errs = append(errs, r.Objects.Store().Delete(ctx, n, ""))
-	}
-	if err := errors.Join(errs...); err != nil {
-		r.Events.Warn(fmt.Sprintf("removing what the failed backup left: %v", err))
-	}
+	r.Events.Warn("what the backup has stored is kept for a while: the next one uses it")
 }

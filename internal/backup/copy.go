@@ -30,6 +30,7 @@ type copied struct {
 
 	total                        int64
 	read, pagesRead, pagesStored atomic.Uint64
+	adopted                      atomic.Uint64 // bytes, as stored
 }
 
 // packs are the pack writers of the workers.

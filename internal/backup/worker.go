@@ -13,6 +13,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg/page"
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/pack"
 )
@@ -140,12 +141,11 @@ func (w *worker) slice(ctx context.Context, f *file, p *part, at int64, data []b
 	}
 	if f.entry.IsRelation {
 		w.copied.pagesRead.Add(uint64((len(data) + f.block - 1) / f.block))
-		w.copied.pagesStored.Add(uint64(len(hashes)))
 	}
 	if len(kept) == 0 {
 		return nil
 	}
-	ref, err := w.packs.Add(ctx, kept, f.block, hashes)
+	ref, err := w.store(ctx, f, kept, hashes)
 	if err != nil {
 		return err
 	}
@@ -155,6 +155,21 @@ func (w *worker) slice(ctx context.Context, f *file, p *part, at int64, data []b
 		}
 	}
 	return nil
+}
+
+// store stores a chunk, or finds it where a backup stored it that was cut off. Only
+// pages are looked for: the rest is little.
+func (w *worker) store(ctx context.Context, f *file, plain []byte, hashes []uint64) (repo.Ref, error) {
+	if pool := w.run.pool; pool != nil && f.entry.IsRelation {
+		if ref, ok := pool.Find(ctx, hashes, len(plain)); ok {
+			w.copied.adopted.Add(uint64(ref.Stored))
+			return ref, nil
+		}
+	}
+	if f.entry.IsRelation {
+		w.copied.pagesStored.Add(uint64(len(hashes)))
+	}
+	return w.packs.Add(ctx, plain, f.block, hashes)
 }
 
 // addBlock adds a block to the range's runs: to the last one if it goes on, which

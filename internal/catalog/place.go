@@ -53,11 +53,26 @@ func (p Place) backupName(id, part string) string { return p.Prefix() + "backups
 // RunningName is the object that marks a backup under way.
 func (p Place) RunningName(id string) string { return p.Prefix() + "running/" + id }
 
+func (p Place) tombstoneName(id repo.ID) string { return p.TombstonesPrefix() + id.String() }
+
+// TombstonesPrefix is what the names of the marks of removals begin with.
+func (p Place) TombstonesPrefix() string { return p.Prefix() + "tombstones/" }
+
 // BackupsPrefix is what the names of all parts of backups begin with.
 func (p Place) BackupsPrefix() string { return p.Prefix() + "backups/" }
 
 // PackName is the object of a pack.
 func (p Place) PackName(id repo.ID) string { return p.Prefix() + "packs/" + id.String() }
+
+// PackOf gives the pack whose object has the key, and false if it is not a pack's.
+func (p Place) PackOf(key string) (repo.ID, bool) {
+	name, ok := strings.CutPrefix(key, p.PacksPrefix())
+	if !ok {
+		return repo.ID{}, false
+	}
+	id, err := repo.ParseID(name)
+	return id, err == nil
+}
 
 // PacksPrefix is what the names of all packs begin with.
 func (p Place) PacksPrefix() string { return p.Prefix() + "packs/" }
@@ -72,6 +87,9 @@ func (p Place) walPrefix() string { return p.Prefix() + "wal/" }
 
 // BackupLock is what a running backup of the place holds.
 func (p Place) BackupLock() string { return "backup-" + p.Cluster + "-" + p.String() }
+
+// RemovalLock is what a removal from the place holds, beside which a backup may run.
+func (p Place) RemovalLock() string { return "removal-" + p.Cluster + "-" + p.String() }
 
 // Origin is what a place remembers of how it came to be.
 type Origin struct {

@@ -87,9 +87,7 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if f.plan {
 		return s.planBackup(ctx, o)
 	}
-	if err := s.sweepLeftovers(ctx, c, r, o.Locks); err != nil {
-		return err
-	}
+	s.removeTemporary(ctx, r)
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
 	head, err := backup.Run(ctx, o)
@@ -97,6 +95,7 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if err != nil {
 		return err
 	}
+	s.sweep(ctx, r, head.Place(), o.Locks)
 	if err := s.out.document(viewOfBackup(head, r.name), backupDetails(head, r.name)); err != nil {
 		return err
 	}
@@ -110,26 +109,26 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 // object takes nearly as long to write.
 const temporaryAge = 24 * time.Hour
 
-// sweepLeftovers removes what backups left that were killed. That another one runs
-// is for the backup itself to say.
-func (s *session) sweepLeftovers(ctx context.Context, c *config.Config, r *repository, locks *lock.Locks) error {
+// removeTemporary removes what writers of the store left that were killed.
+func (s *session) removeTemporary(ctx context.Context, r *repository) {
 	if t, ok := r.store.(store.TempCleaner); ok {
 		if _, _, err := t.RemoveTemporary(ctx, temporaryAge, s.clock.Now()); err != nil {
 			s.log.Warn("removing temporary files of the repository", "error", err.Error())
 		}
 	}
-	here, ok := localPlace(c)
-	if !ok {
-		return nil
+}
+
+// sweep removes what earlier backups left that were cut off, and what removals left.
+// The backup is complete: that this fails is a warning.
+func (s *session) sweep(ctx context.Context, r *repository, p catalog.Place, locks *lock.Locks) {
+	gone, err := expire.SweepKilled(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: p, Clock: s.clock}, expire.Grace)
+	switch {
+	case errors.As(err, new(*lock.Held)): // who holds it will do it
+	case err != nil:
+		s.log.Warn("removing what backups left that were cut off", "error", err.Error())
+	case gone.Objects > 0:
+		s.log.Info("removed what backups left that were cut off", "objects", gone.Objects, "bytes", gone.Bytes)
 	}
-	gone, err := expire.SweepKilled(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: here})
-	if errors.As(err, new(*lock.Held)) {
-		return nil
-	}
-	if err == nil && gone.Objects > 0 {
-		s.log.Info("removed what a killed backup had left", "objects", gone.Objects, "bytes", gone.Bytes)
-	}
-	return err
 }
 
 func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options, error) {
@@ -207,6 +206,7 @@ type backupView struct {
 	Size        uint64      `json:"size_bytes"`
 	Read        uint64      `json:"read_bytes"`
 	Stored      uint64      `json:"stored_bytes"`
+	Adopted     uint64      `json:"adopted_bytes"`
 	PagesRead   uint64      `json:"pages_read"`
 	PagesStored uint64      `json:"pages_stored"`
 	Seconds     float64     `json:"duration_seconds"`
@@ -224,7 +224,7 @@ type backupView struct {
 func viewOfBackup(h catalog.Head, repository string) backupView {
 	v := backupView{
 		ID: h.ID, Kind: string(h.Kind), Cluster: h.Cluster, StartedAt: stamp(h.StartedAt), StoppedAt: stamp(h.StoppedAt),
-		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored,
+		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored, Adopted: h.Adopted,
 		PagesRead: h.PagesRead, PagesStored: h.PagesStored, Seconds: h.Seconds, Repository: repository,
 		SystemID: h.SystemID, Incarnation: h.Incarnation, ServerVersion: h.Version.String(), WALIncluded: h.WALIncluded,
 		DamagedPages: h.Damaged, Annotations: h.Annotations,
@@ -249,6 +249,9 @@ func backupDetails(h catalog.Head, repository string) details {
 		{"WAL", fmt.Sprintf("%s to %s, timeline %d, %s", h.StartLSN, h.StopLSN, h.Timeline, whereWAL(h.WALIncluded))},
 		{"size", formatBytes(int64(h.Size))}, {"stored", formatBytes(int64(h.Stored))},
 		{"took", formatDuration(secondsOf(h.Seconds))},
+	}
+	if h.Adopted > 0 {
+		d = append(d, detail{"adopted", formatBytes(int64(h.Adopted)) + " of a backup that was cut off"})
 	}
 	if n := len(h.Damaged); n > 0 {
 		d = append(d, detail{"damaged pages", fmt.Sprint(n)})

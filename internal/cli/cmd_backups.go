@@ -253,7 +253,7 @@ func (s *session) deleteBackup(ctx context.Context, c *config.Config, b stored, 
 	if err != nil {
 		return err
 	}
-	gone, err := expire.Delete(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: b.head.Place(), Last: last}, b.head.ID)
+	gone, err := expire.Delete(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: b.head.Place(), Clock: s.clock, Last: last}, b.head.ID)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,21 @@
-// Package expire removes backups, in an order that can be cut off anywhere.
+// Package expire removes backups, in an order that can be cut off anywhere, and while
+// others are made.
 //
-// A backup exists while its head does. So the head goes first; then its file table
-// and pack list, and the packs that no other backup names. What is left when the
-// removal is killed is invisible, and Sweep removes it at another time: whatever no
-// head names, and what is no part of a backup that is being made.
+// A backup exists while its head does. A removal writes a tombstone, which names what
+// is to go; then removes the head; then looks at what the backups that are left need,
+// and at what one under way has announced that it adopts; then removes the rest, and
+// the tombstone. One that is cut off leaves its tombstone, and the next finishes it.
 //
-// Both hold the lock that a backup of the cluster holds, so that neither removes
-// what the other needs.
+// Backups that are cut off leave packs that no head names. The next backup adopts
+// what it can use of them; Sweep removes them after a grace period.
+//
+// Why a backup may run meanwhile: one that adopts announces it before it looks for
+// tombstones, and a removal writes its tombstone before it looks for announcements
+// and heads. One of the two sees the other. A backup that was taken for dead while it
+// lived finds the tombstone, or something gone, after it has put its head, and takes
+// it back. What a live backup has stored itself has no head yet either: Sweep, which
+// is the only one to look for such packs, holds the lock of backups.
+//
+// Removals hold a lock of their own: two at once could each leave the last backup to
+// the other.
 package expire

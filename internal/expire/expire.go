@@ -4,15 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/clock"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
 )
+
+// Grace is how long what a backup left that was cut off is kept for the next one to
+// adopt: a daily backup comes in time for it.
+const Grace = 36 * time.Hour
 
 // Removed is what went.
 type Removed struct {
@@ -34,15 +40,16 @@ type Options struct {
 	Objects *seal.Objects
 	Locks   *lock.Locks
 	Place   catalog.Place
+	Clock   clock.Clock
 	// Last allows that the last backup goes.
 	Last bool
 }
 
-// Delete removes one backup. It fails with catalog.ErrNoBackup if there is none,
-// with *LastBackup if it is the only one and that is not allowed, and with
-// *lock.Held while a backup runs.
+// Delete removes one backup; a backup may run meanwhile. It fails with
+// catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one and
+// that is not allowed, and with *lock.Held while another removal runs.
 func Delete(ctx context.Context, o Options, id string) (Removed, error) {
-	lease, ctx, err := o.Locks.Acquire(ctx, o.Place.BackupLock(), nil)
+	lease, ctx, err := o.Locks.Acquire(ctx, o.Place.RemovalLock(), nil)
 	if err != nil {
 		return Removed{}, err
 	}
@@ -51,140 +58,190 @@ func Delete(ctx context.Context, o Options, id string) (Removed, error) {
 	if err != nil {
 		return Removed{}, err
 	}
-	found := false
-	for _, h := range heads {
-		found = found || h.ID == id
-	}
+	i := slices.IndexFunc(heads, func(h catalog.Head) bool { return h.ID == id })
 	switch {
-	case !found:
+	case i < 0:
 		return Removed{}, fmt.Errorf("%s: %w", id, catalog.ErrNoBackup)
 	case len(heads) == 1 && !o.Last:
 		return Removed{}, &LastBackup{id}
 	}
-	s := sweep{Options: o}
-	if err := s.remove(ctx, catalog.HeadName(o.Place, id)); err != nil {
-		return s.removed, err
+	r := removal{Options: o}
+	if err := r.bury(ctx, heads[i]); err != nil {
+		return r.removed, err
 	}
-	err = s.rest(ctx)
-	return s.removed, err
+	if err := r.remove(ctx, catalog.HeadName(o.Place, id)); err != nil {
+		return r.removed, err
+	}
+	err = r.finish(ctx)
+	return r.removed, err
 }
 
-// Sweep removes what no backup names: the leftovers of backups and removals that
-// were cut off.
-func Sweep(ctx context.Context, o Options) (Removed, error) {
-	lease, ctx, err := o.Locks.Acquire(ctx, o.Place.BackupLock(), nil)
+// Sweep removes what backups left that were cut off, and finishes removals that were.
+// What is younger than grace stays, for the next backup to adopt. It fails with
+// *lock.Held while a backup or another removal runs.
+func Sweep(ctx context.Context, o Options, grace time.Duration) (Removed, error) {
+	backups, ctx, err := o.Locks.Acquire(ctx, o.Place.BackupLock(), nil)
 	if err != nil {
 		return Removed{}, err
 	}
-	defer lease.Release(context.WithoutCancel(ctx))
-	s := sweep{Options: o}
-	err = s.rest(ctx)
-	return s.removed, err
+	defer backups.Release(context.WithoutCancel(ctx))
+	removals, ctx, err := o.Locks.Acquire(ctx, o.Place.RemovalLock(), nil)
+	if err != nil {
+		return Removed{}, err
+	}
+	defer removals.Release(context.WithoutCancel(ctx))
+	r := removal{Options: o, alone: true}
+	if err := r.finish(ctx); err != nil {
+		return r.removed, err
+	}
+	err = r.leftovers(ctx, grace)
+	return r.removed, err
 }
 
-// SweepKilled is Sweep where a backup has left its mark, that is, was killed or runs
-// now, and nothing elsewhere. It fails with *lock.Held if one runs.
-func SweepKilled(ctx context.Context, o Options) (Removed, error) {
-	for _, err := range o.Objects.Store().List(ctx, o.Place.RunningName(""), store.ListOptions{}) {
-		if err != nil {
-			return Removed{}, fmt.Errorf("looking for backups under way: %w", err)
+// SweepKilled is Sweep where a backup or a removal has left its mark, and a look at
+// the marks elsewhere.
+func SweepKilled(ctx context.Context, o Options, grace time.Duration) (Removed, error) {
+	for _, prefix := range []string{o.Place.RunningName(""), o.Place.TombstonesPrefix()} {
+		for _, err := range o.Objects.Store().List(ctx, prefix, store.ListOptions{}) {
+			if err != nil {
+				return Removed{}, fmt.Errorf("looking for what was cut off: %w", err)
+			}
+			return Sweep(ctx, o, grace)
 		}
-		return Sweep(ctx, o)
 	}
 	return Removed{}, nil
 }
 
-type sweep struct {
+// removal is one at work, with the lock of removals held.
+type removal struct {
 	Options
+	alone   bool // no backup is under way
 	removed Removed
 }
 
-// rest removes, with the lock held, everything that no head names. No backup runs,
-// so what is under way is dead.
-func (s *sweep) rest(ctx context.Context) error {
-	// Packs are listed before heads: a pack that is not in this list is not removed.
-	packs, err := s.list(ctx, s.Place.PacksPrefix())
+// bury writes the tombstone of a backup. If its list of packs is damaged they are
+// left for a sweep to find.
+func (r *removal) bury(ctx context.Context, h catalog.Head) error {
+	keys := catalog.PartNames(r.Place, h.ID)
+	infos, err := catalog.ReadPacks(ctx, r.Objects, h)
+	if err != nil && !errors.Is(err, repo.ErrDamaged) {
+		return err
+	}
+	for _, i := range infos {
+		keys = append(keys, r.Place.PackName(i.ID))
+	}
+	_, err = catalog.WriteTombstone(ctx, r.Objects, r.Place, keys)
+	return err
+}
+
+// leftovers removes what no backup needs and none is under way to need.
+func (r *removal) leftovers(ctx context.Context, grace time.Duration) error {
+	left, err := catalog.Leftovers(ctx, r.Objects, r.Place)
+	if err != nil {
+		return fmt.Errorf("nothing is removed: %w", err)
+	}
+	now, young := r.Clock.Now(), false
+	maps.DeleteFunc(left, func(_ string, o store.Object) bool {
+		keep := now.Sub(o.ModTime) < grace
+		young = young || keep
+		return keep
+	})
+	if len(left) > 0 {
+		if _, err := catalog.WriteTombstone(ctx, r.Objects, r.Place, slices.Sorted(maps.Keys(left))); err != nil {
+			return err
+		}
+		if err := r.finish(ctx); err != nil {
+			return err
+		}
+	}
+	if young {
+		return nil // the marks stay, so that a sweep comes back
+	}
+	return r.marks(ctx)
+}
+
+// marks removes those of backups that were cut off: none is under way.
+func (r *removal) marks(ctx context.Context) error {
+	running, err := catalog.ReadRunning(ctx, r.Objects, r.Place)
 	if err != nil {
 		return err
 	}
-	parts, err := s.list(ctx, s.Place.BackupsPrefix())
-	if err != nil {
-		return err
-	}
-	running, err := s.list(ctx, s.Place.RunningName(""))
-	if err != nil {
-		return err
-	}
-	heads, err := catalog.Backups(ctx, s.Objects, s.Place)
-	if err != nil {
-		return err
-	}
-	kept := map[string]bool{}
-	for _, h := range heads {
-		infos, err := catalog.ReadPacks(ctx, s.Objects, h)
-		if err != nil {
-			return fmt.Errorf("nothing more is removed, since what backup %s names is not known: %w", h.ID, err)
-		}
-		for _, i := range infos {
-			kept[s.Place.PackName(i.ID)] = true
-		}
-		for _, name := range append(catalog.PartNames(s.Place, h.ID), catalog.HeadName(s.Place, h.ID)) {
-			kept[name] = true
-		}
-	}
-	for _, o := range append(append(parts, packs...), running...) {
-		if kept[o.Key] || !s.known(o.Key) {
-			continue
-		}
-		if err := s.removeObject(ctx, o); err != nil {
+	for _, b := range running {
+		if err := r.remove(ctx, r.Place.RunningName(b.ID)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// known says whether the name is one that this release gives: anything else is not
-// ours to remove.
-func (s *sweep) known(name string) bool {
-	dir, base := path.Split(strings.TrimPrefix(name, s.Place.Prefix()))
-	switch {
-	case dir == "packs/":
-		_, err := repo.ParseID(base)
-		return err == nil
-	case dir == "running/":
-		return catalog.ValidBackupID(base)
+// finish removes what the tombstones name, but for what backups need. That is looked
+// at now, after the tombstones were written: a backup that adopts announces it before
+// it looks for tombstones, so that one of the two sees the other.
+func (r *removal) finish(ctx context.Context) error {
+	stones, err := catalog.ReadTombstones(ctx, r.Objects, r.Place)
+	if err != nil || len(stones) == 0 {
+		return err
 	}
-	id, ok := strings.CutPrefix(strings.TrimSuffix(dir, "/"), "backups/")
-	return ok && catalog.ValidBackupID(id) && (base == "files" || base == "packs")
-}
-
-func (s *sweep) list(ctx context.Context, prefix string) ([]store.Object, error) {
-	var all []store.Object
-	for o, err := range s.Objects.Store().List(ctx, prefix, store.ListOptions{}) {
-		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+	keys := map[string]bool{}
+	for _, t := range stones {
+		for _, k := range t.Keys(r.Place) {
+			keys[k] = true
 		}
-		all = append(all, o)
 	}
-	return all, nil
+	wanted, err := r.dropAdopted(ctx, keys)
+	if err != nil {
+		return err
+	}
+	if err := catalog.DropNeeded(ctx, r.Objects, r.Place, keys); err != nil {
+		return fmt.Errorf("nothing more is removed: %w", err)
+	}
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if err := r.remove(ctx, k); err != nil {
+			return err
+		}
+	}
+	if wanted {
+		return nil // the tombstones stay: the backup may leave what it wanted
+	}
+	for _, t := range stones {
+		if err := catalog.RemoveTombstone(ctx, r.Objects, r.Place, t.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *sweep) remove(ctx context.Context, name string) error {
-	o, err := s.Objects.Store().Stat(ctx, name)
+// dropAdopted deletes from keys what a backup that may be under way adopts, and says
+// whether there was any.
+func (r *removal) dropAdopted(ctx context.Context, keys map[string]bool) (bool, error) {
+	if r.alone {
+		return false, nil
+	}
+	running, err := catalog.ReadRunning(ctx, r.Objects, r.Place)
+	if err != nil {
+		return false, err
+	}
+	before := len(keys)
+	for _, b := range running {
+		for _, id := range b.Adopts {
+			delete(keys, r.Place.PackName(id))
+		}
+	}
+	return len(keys) < before, nil
+}
+
+func (r *removal) remove(ctx context.Context, key string) error {
+	o, err := r.Objects.Store().Stat(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("looking for %s: %w", name, err)
+		return fmt.Errorf("looking for %s: %w", key, err)
 	}
-	return s.removeObject(ctx, o)
-}
-
-func (s *sweep) removeObject(ctx context.Context, o store.Object) error {
-	if err := s.Objects.Store().Delete(ctx, o.Key, ""); err != nil {
-		return fmt.Errorf("removing %s: %w", o.Key, err)
+	if err := r.Objects.Store().Delete(ctx, key, ""); err != nil {
+		return fmt.Errorf("removing %s: %w", key, err)
 	}
-	s.removed.Objects++
-	s.removed.Bytes += uint64(o.Size)
+	r.removed.Objects++
+	r.removed.Bytes += uint64(o.Size)
 	return nil
 }

@@ -38,14 +38,15 @@ type depot struct {
 	left  int // operations until the process is killed; negative: it lives
 	packs []pack.Info
 	made  map[string][]int // backups, and the packs that they name
+	cut   map[int]bool     // packs that a backup adopts that was cut off
 }
 
 var errKilled = errors.New("killed")
 
 func newDepot(t fatal) *depot {
 	t.Helper()
-	d := &depot{t: t, left: -1, made: map[string][]int{}}
-	d.st = mem.New(mem.Options{Hook: func(context.Context, *mem.Call) error {
+	d := &depot{t: t, left: -1, made: map[string][]int{}, cut: map[int]bool{}}
+	d.st = mem.New(mem.Options{Now: clock.System().Now, Hook: func(context.Context, *mem.Call) error {
 		if d.left == 0 {
 			return errKilled
 		}
@@ -58,7 +59,7 @@ func newDepot(t fatal) *depot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.o = Options{Objects: seal.New(d.st, nil), Locks: locks,
+	d.o = Options{Objects: seal.New(d.st, nil), Locks: locks, Clock: clock.System(),
 		Place: catalog.Place{Cluster: "main", SystemID: 7, Incarnation: "0123456789abcdef"}}
 	return d
 }
@@ -104,7 +105,11 @@ func (d *depot) addBackup(head bool, names ...int) string {
 		d.t.Fatal(err)
 	}
 	if !head {
-		if err := d.o.Objects.Put(ctx, d.o.Place.RunningName(id), seal.Running, []byte("{}")); err != nil {
+		mark := catalog.Running{ID: id}
+		for _, n := range names {
+			mark.Adopts, d.cut[n] = append(mark.Adopts, d.packs[n].ID), true
+		}
+		if err := catalog.WriteRunning(ctx, d.o.Objects, d.o.Place, mark); err != nil {
 			d.t.Fatal(err)
 		}
 		return id
@@ -164,6 +169,32 @@ func (d *depot) whole() {
 	}
 }
 
+// gone fails if there is anything left of a backup that was deleted, but for what
+// others need or adopt.
+func (d *depot) gone(id string) {
+	d.t.Helper()
+	needed := map[int]bool{}
+	for other, names := range d.made {
+		if _, err := d.st.Stat(context.Background(), catalog.HeadName(d.o.Place, other)); err != nil {
+			continue
+		}
+		for _, n := range names {
+			needed[n] = true
+		}
+	}
+	keys := append(catalog.PartNames(d.o.Place, id), catalog.HeadName(d.o.Place, id))
+	for _, n := range d.made[id] {
+		if !needed[n] && !d.cut[n] {
+			keys = append(keys, d.o.Place.PackName(d.packs[n].ID))
+		}
+	}
+	for _, k := range keys {
+		if _, err := d.st.Stat(context.Background(), k); !errors.Is(err, store.ErrNotFound) {
+			d.t.Fatalf("after backup %s was deleted there is %s (%v)", id, k, err)
+		}
+	}
+}
+
 // exactly fails unless the place holds these backups and nothing else of backups.
 func (d *depot) exactly(ids []string) {
 	d.t.Helper()
@@ -207,8 +238,8 @@ func TestKilledAnywhere(t *testing.T) {
 			d.kill()
 			d.whole()
 			if err == nil {
+				d.gone(ids[i])
 				ids = slices.Delete(ids, i, i+1)
-				d.exactly(ids)
 				continue
 			}
 			if _, err := d.st.Stat(context.Background(), catalog.HeadName(d.o.Place, ids[i])); errors.Is(err, store.ErrNotFound) {
@@ -216,13 +247,13 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 		}
 		d.left = rapid.IntRange(0, 60).Draw(t, "sweep killed after")
-		if _, err := Sweep(context.Background(), d.o); err == nil {
+		if _, err := Sweep(context.Background(), d.o, 0); err == nil {
 			d.left = -1
 			d.exactly(ids)
 		}
 		d.kill()
 		d.whole()
-		if _, err := Sweep(context.Background(), d.o); err != nil {
+		if _, err := Sweep(context.Background(), d.o, 0); err != nil {
 			t.Fatal(err)
 		}
 		d.exactly(ids)
@@ -258,26 +289,31 @@ func TestDelete(t *testing.T) {
 	d.exactly(nil)
 }
 
-// While a backup runs, nothing is removed.
-func TestHeld(t *testing.T) {
+// While a backup runs, another can be deleted. What no backup names is not touched:
+// it may be the running one's.
+func TestBesideBackup(t *testing.T) {
 	t.Parallel()
 	d := newDepot(t)
-	d.addPack()
-	first, second := d.addBackup(true, 0), d.addBackup(true, 0)
-	under := d.addBackup(false, 0)
+	for range 4 {
+		d.addPack()
+	}
+	first, second := d.addBackup(true, 0, 1), d.addBackup(true, 1, 2)
+	d.addBackup(false, 3)
 	lease, _, err := d.o.Locks.Acquire(t.Context(), d.o.Place.BackupLock(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := d.list(d.o.Place.Prefix())
-	var held *lock.Held
-	if _, err := Delete(t.Context(), d.o, first); !errors.As(err, &held) {
+	if _, err := Delete(t.Context(), d.o, first); err != nil {
 		t.Errorf("Delete: %v", err)
 	}
-	if _, err := Sweep(t.Context(), d.o); !errors.As(err, &held) {
+	d.gone(first)
+	d.whole()
+	before := d.list(d.o.Place.Prefix())
+	var held *lock.Held
+	if _, err := Sweep(t.Context(), d.o, 0); !errors.As(err, &held) {
 		t.Errorf("Sweep: %v", err)
 	}
-	if _, err := SweepKilled(t.Context(), d.o); !errors.As(err, &held) {
+	if _, err := SweepKilled(t.Context(), d.o, 0); !errors.As(err, &held) {
 		t.Errorf("SweepKilled: %v", err)
 	}
 	if after := d.list(d.o.Place.Prefix()); !slices.Equal(before, after) {
@@ -286,13 +322,39 @@ func TestHeld(t *testing.T) {
 	if err := lease.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	gone, err := SweepKilled(t.Context(), d.o)
-	if err != nil || gone.Objects != 3 {
-		t.Errorf("of the killed %s %+v was removed: %v", under, gone, err)
+	if gone, err := SweepKilled(t.Context(), d.o, time.Hour); err != nil || gone.Objects != 0 {
+		t.Errorf("within the grace period %+v was removed: %v", gone, err)
 	}
-	d.exactly([]string{first, second})
-	if gone, err := SweepKilled(t.Context(), d.o); err != nil || gone.Objects != 0 {
+	if gone, err := SweepKilled(t.Context(), d.o, 0); err != nil || gone.Objects != 4 { // file table, pack list, pack, mark
+		t.Errorf("of the killed one %+v was removed: %v", gone, err)
+	}
+	d.exactly([]string{second})
+	if gone, err := SweepKilled(t.Context(), d.o, 0); err != nil || gone.Objects != 0 {
 		t.Errorf("once more: %+v, %v", gone, err)
+	}
+}
+
+// Of two removals one waits its turn: together they could remove the last backups.
+func TestOneRemoval(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	d.addPack()
+	first := d.addBackup(true, 0)
+	d.addBackup(true, 0)
+	lease, _, err := d.o.Locks.Acquire(t.Context(), d.o.Place.RemovalLock(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(context.WithoutCancel(t.Context()))
+	var held *lock.Held
+	if _, err := Delete(t.Context(), d.o, first); !errors.As(err, &held) {
+		t.Errorf("Delete: %v", err)
+	}
+	if _, err := Sweep(t.Context(), d.o, 0); !errors.As(err, &held) {
+		t.Errorf("Sweep: %v", err)
+	}
+	if locks := d.list("locks/"); len(locks) != 1 {
+		t.Errorf("locks left: %q", locks)
 	}
 }
 
@@ -333,7 +395,7 @@ func TestForeignNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if gone, err := Sweep(t.Context(), d.o); err != nil || gone.Objects != 0 {
+	if gone, err := Sweep(t.Context(), d.o, 0); err != nil || gone.Objects != 0 {
 		t.Errorf("removed %+v, %v", gone, err)
 	}
 	d.o.Last = true

@@ -125,16 +125,9 @@ func (r *Reader) Entries(ctx context.Context, id repo.ID) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	codec, payload, _, err := op.Last(ctx, int64(r.known[id].Size))
+	entries, err := readFooter(ctx, op, int64(r.known[id].Size))
 	if err != nil {
 		return nil, err
-	}
-	if codec != chunk.None {
-		return nil, repo.Damaged(op.Name(), "its footer has codec %v", codec)
-	}
-	entries, err := parseFooter(id, payload)
-	if err != nil {
-		return nil, repo.Damaged(op.Name(), "%v", err)
 	}
 	if want := r.known[id].Chunks; uint64(len(entries)) != uint64(want) {
 		return nil, repo.Damaged(op.Name(), "its footer lists %d chunks instead of %d", len(entries), want)

@@ -28,7 +28,7 @@ const (
 	Packs      Kind = 6 // the list of packs that a backup names
 	Running    Kind = 7 // a backup under way
 	Origin     Kind = 8 // a cluster's place in the repository
-	kindCount       = 9
+	Tombstone  Kind = 9 // what a removal removes
 )
 
 // HeaderSize is the length of an object's header, in bytes.

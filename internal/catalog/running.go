@@ -1,0 +1,78 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// Running marks a backup that is under way, or that was cut off. It is written
+// before the backup stores anything, and removed when the backup is complete. The
+// mark of one that was cut off stays until what it left is gone.
+type Running struct {
+	ID        string    `json:"id"`
+	StartedAt time.Time `json:"started_at"`
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+	// Adopts are packs of backups that were cut off, which this one may name.
+	Adopts []repo.ID `json:"adopts,omitempty"`
+}
+
+// WriteRunning makes the mark.
+func WriteRunning(ctx context.Context, objects *seal.Objects, p Place, r Running) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return objects.Put(ctx, p.RunningName(r.ID), seal.Running, data)
+}
+
+// RemoveRunning removes the mark.
+func RemoveRunning(ctx context.Context, objects *seal.Objects, p Place, id string) error {
+	return objects.Store().Delete(ctx, p.RunningName(id), "")
+}
+
+// ReadRunning reads the marks of a place, oldest first. A mark that is damaged is
+// given with its identifier only: the backup may be under way all the same.
+func ReadRunning(ctx context.Context, objects *seal.Objects, p Place) ([]Running, error) {
+	prefix := p.RunningName("")
+	var all []Running
+	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
+		if err != nil {
+			return nil, fmt.Errorf("looking for backups under way: %w", err)
+		}
+		id := strings.TrimPrefix(o.Key, prefix)
+		if !ValidBackupID(id) {
+			continue
+		}
+		r, err := readRunning(ctx, objects, o.Key)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue // it ended just now
+		case err != nil && !errors.Is(err, repo.ErrDamaged):
+			return nil, err
+		}
+		r.ID = id
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func readRunning(ctx context.Context, objects *seal.Objects, name string) (Running, error) {
+	data, err := objects.Get(ctx, name, seal.Running)
+	if err != nil {
+		return Running{}, err
+	}
+	var r Running
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Running{}, repo.Damaged(name, "%v", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,104 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
+)
+
+// Tombstone says that objects are about to be removed. It is written before the
+// first of them goes, and removed after the last, so that a removal that was cut off
+// is finished by the next, and so that no backup begins to use what goes.
+//
+// A tombstone does not say that its objects are garbage: a backup may name them by
+// the time it is read.
+type Tombstone struct {
+	ID repo.ID `json:"-"`
+	// Objects are packs and parts of backups, by their names in the place.
+	Objects []string `json:"objects"`
+}
+
+// WriteTombstone makes it. The objects' names are whole keys of the place's store.
+func WriteTombstone(ctx context.Context, objects *seal.Objects, p Place, keys []string) (Tombstone, error) {
+	t := Tombstone{ID: repo.NewID()}
+	for _, k := range keys {
+		t.Objects = append(t.Objects, strings.TrimPrefix(k, p.Prefix()))
+	}
+	data, err := json.Marshal(t)
+	if err != nil {
+		return t, err
+	}
+	return t, objects.Put(ctx, p.tombstoneName(t.ID), seal.Tombstone, data)
+}
+
+// RemoveTombstone removes it, when its objects are gone, or are needed.
+func RemoveTombstone(ctx context.Context, objects *seal.Objects, p Place, id repo.ID) error {
+	return objects.Store().Delete(ctx, p.tombstoneName(id), "")
+}
+
+// ReadTombstones reads those of a place. One that is damaged is given without
+// objects: who removes it leaves what it named to the next sweep.
+func ReadTombstones(ctx context.Context, objects *seal.Objects, p Place) ([]Tombstone, error) {
+	prefix := p.TombstonesPrefix()
+	var all []Tombstone
+	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
+		if err != nil {
+			return nil, fmt.Errorf("looking for removals: %w", err)
+		}
+		id, err := repo.ParseID(strings.TrimPrefix(o.Key, prefix))
+		if err != nil {
+			continue // not ours
+		}
+		t, err := readTombstone(ctx, objects, o.Key)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			continue // the removal ended just now
+		case err != nil && !errors.Is(err, repo.ErrDamaged):
+			return nil, err
+		}
+		t.ID = id
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func readTombstone(ctx context.Context, objects *seal.Objects, name string) (Tombstone, error) {
+	data, err := objects.Get(ctx, name, seal.Tombstone)
+	if err != nil {
+		return Tombstone{}, err
+	}
+	var t Tombstone
+	if err := json.Unmarshal(data, &t); err != nil {
+		return Tombstone{}, repo.Damaged(name, "%v", err)
+	}
+	return t, nil
+}
+
+// Removable says whether the key is of an object that a tombstone of the place may
+// name: a pack, or a part of a backup beside its head.
+func (p Place) Removable(key string) bool {
+	if _, ok := p.PackOf(key); ok {
+		return true
+	}
+	name, ok := strings.CutPrefix(key, p.BackupsPrefix())
+	id, part, _ := strings.Cut(name, "/")
+	return ok && ValidBackupID(id) && (part == "files" || part == "packs")
+}
+
+// Keys are the keys of the tombstone's objects, without any that no tombstone may
+// name.
+func (t Tombstone) Keys(p Place) []string {
+	var keys []string
+	for _, name := range t.Objects {
+		if key := p.Prefix() + name; p.Removable(key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
