@@ -88,8 +88,8 @@ func (r *run) check() error {
 	if r.old, r.unfinished, err = readNote(r.To); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(r.To, datadir.ControlPath)); err == nil && r.unfinished {
-		// Killed after the last step but one: it is a database, and may have been used.
+	if r.unfinished && used(r.To) {
+		// Killed after the last step but one: it is a database.
 		return refuse("start PostgreSQL on it, or choose another directory", "%s holds a restore of backup %s that is complete", r.To, r.old.BackupID)
 	}
 	if err := r.acceptable(r.To, r.unfinished); err != nil {
@@ -107,9 +107,36 @@ func (r *run) check() error {
 	return err
 }
 
-// prepare makes the directory, and those of tablespaces, ready to be written to.
-func (r *run) prepare() error {
+// used says whether a server may have recovered what was restored here: it needs
+// pg_control, and takes backup_label away when it begins (StartupXLOG, xlog.c).
+func used(dir string) bool {
+	_, control := os.Lstat(filepath.Join(dir, datadir.ControlPath))
+	_, label := os.Lstat(filepath.Join(dir, "backup_label"))
+	return control == nil && label != nil
+}
+
+// prepare makes the directory, and those of tablespaces, ready to be written to, and
+// keeps other restores out until release.
+func (r *run) prepare() (release func(), err error) {
 	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := r.makeDir(r.To); err != nil {
+		return nil, err
+	}
+	if release, err = hold(r.To); err != nil {
+		return nil, err
+	}
+	if err := r.makeReady(); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// makeReady does it, with the directory held.
+func (r *run) makeReady() error {
+	if err := r.check(); err != nil { // once more: another may just have finished
 		return err
 	}
 	if r.unfinished {
@@ -189,8 +216,12 @@ func (r *run) acceptable(dir string, ours bool) error {
 }
 
 // clear removes what is in a directory, but not the directory, which may be a
-// mount point, and the note last.
+// mount point, nor the note. pg_control goes first, so that what is left is never
+// taken for a database.
 func clear(dir string) error {
+	if err := os.Remove(filepath.Join(dir, datadir.ControlPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

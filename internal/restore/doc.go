@@ -6,7 +6,8 @@
 //
 //  1. the directory must be new or empty, or hold a restore that was cut off, and
 //     so must those of tablespaces: the backup's, and those that recovery creates
-//  2. a note, salvor.restoring, says that what is there is no database yet
+//  2. the directory is held, so that no second restore writes to it, and a note,
+//     salvor.restoring, says that what is there is no database yet
 //  3. directories and tablespace links, then files: several workers fetch ranges
 //     of packs, write each block once, leave zeros as holes, and compare each
 //     file's digest
@@ -16,7 +17,7 @@
 //
 // Until step 5 there is no pg_control, so nothing can take the directory for a
 // database; a restore that was killed is done again from the start by the same
-// command. The restored pg_control leads nowhere without its backup_label, since
+// command, even after step 5 if no server has used what is there. The restored pg_control leads nowhere without its backup_label, since
 // a server that is started without it would be corrupt and not know.
 //
 // A copy is not the original: unless the restore is a takeover, it archives

@@ -207,8 +207,14 @@ func TestPrepare(t *testing.T) {
 	var refusal *Refusal
 	refused := func(words string) {
 		t.Helper()
-		if err := newRun().prepare(); !errors.As(err, &refusal) || !strings.Contains(err.Error(), words) {
+		if _, err := newRun().prepare(); !errors.As(err, &refusal) || !strings.Contains(err.Error(), words) {
 			t.Errorf("want a refusal with %q: %v", words, err)
+		}
+	}
+	killed := func() { // after it has prepared the directory
+		t.Helper()
+		if err := prepared(newRun()); err != nil {
+			t.Fatal(err)
 		}
 	}
 	write := func(path string) {
@@ -230,18 +236,19 @@ func TestPrepare(t *testing.T) {
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
 	}
-	if err := newRun().prepare(); err != nil {
+	release, err := newRun().prepare()
+	if err != nil {
 		t.Fatal(err)
 	}
+	refused("another restore")
+	release()
 	if !Unfinished(to) {
 		t.Error("there is no note of the restore under way")
 	}
 	// It is killed; the next begins anew, and clears the tablespace that is its own.
 	write(filepath.Join(to, "base", "1", "1259"))
 	write(filepath.Join(space, "PG_15_202209061", "5"))
-	if err := newRun().prepare(); err != nil {
-		t.Fatal(err)
-	}
+	killed()
 	for dir, want := range map[string]int{to: 1, space: 0} {
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) != want {
 			t.Errorf("%s has %d entries, want %d: %v", dir, len(entries), want, err)
@@ -251,10 +258,15 @@ func TestPrepare(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(to, NoteName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := newRun().prepare(); err != nil {
-		t.Fatal(err)
+	killed()
+	// Killed when only the note was left to go: it is a database by then, and begun
+	// anew if no server has used it.
+	write(filepath.Join(to, "global", "pg_control"))
+	write(filepath.Join(to, "backup_label"))
+	killed()
+	if _, err := os.Stat(filepath.Join(to, "global")); err == nil {
+		t.Error("the unfinished restore was not cleared")
 	}
-	// Killed when only the note was left to go: it is a database by then.
 	write(filepath.Join(to, "global", "pg_control"))
 	refused("complete")
 	if err := os.RemoveAll(filepath.Join(to, "global")); err != nil {

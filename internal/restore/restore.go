@@ -46,9 +46,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := r.prepare(); err != nil {
+	release, err := r.prepare()
+	if err != nil {
 		return Result{}, err
 	}
+	defer release()
 	infos, err := catalog.ReadPacks(ctx, o.Objects, r.head)
 	if err != nil {
 		return Result{}, err

@@ -27,6 +27,15 @@ func creating(t *testing.T, to, location string, change func(*Options)) *run {
 	return &run{Options: o, head: o.Choice.Backup, created: []catalog.NewTablespace{{OID: 16390, Location: location, LSN: 0x5000100}}}
 }
 
+// prepared prepares the directories of a restore, which then ends.
+func prepared(r *run) error {
+	release, err := r.prepare()
+	if err == nil {
+		release()
+	}
+	return err
+}
+
 func TestCreatedTablespace(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
@@ -49,7 +58,7 @@ func TestCreatedTablespace(t *testing.T) {
 			r.created[0].LSN = 0x4000000
 		}
 		var refusal *Refusal
-		if err := r.prepare(); !errors.As(err, &refusal) {
+		if _, err := r.prepare(); !errors.As(err, &refusal) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -73,7 +82,7 @@ func TestCreatedTablespace(t *testing.T) {
 		}
 		for range 2 { // the second time over what the first left
 			r := creating(t, to, location, func(*Options) {})
-			if err := r.prepare(); err != nil {
+			if err := prepared(r); err != nil {
 				t.Fatal(err)
 			}
 			if entries, err := os.ReadDir(location); err != nil || len(entries) != 0 {
@@ -89,7 +98,7 @@ func TestCreatedTablespace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(location, "letter"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := creating(t, to, location, func(*Options) {}).prepare(); !errors.As(err, new(*Refusal)) {
+	if _, err := creating(t, to, location, func(*Options) {}).prepare(); !errors.As(err, new(*Refusal)) {
 		t.Errorf("what came into it since the first try: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(location, "letter")); err != nil {
@@ -106,13 +115,13 @@ func TestCreatedTablespaceOfTheBackup(t *testing.T) {
 	both := func(o *Options) {
 		o.Choice.Backup.Tablespaces = []catalog.Tablespace{{OID: 16390, Name: "late", Location: location}}
 	}
-	if err := creating(t, to, location, both).prepare(); err != nil {
+	if err := prepared(creating(t, to, location, both)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(location, "PG_15_202209061"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := creating(t, to, location, both).prepare(); err != nil {
+	if err := prepared(creating(t, to, location, both)); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(location); err != nil || len(entries) != 0 {
