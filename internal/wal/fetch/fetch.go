@@ -159,28 +159,3 @@ func (s Source) segment(ctx context.Context, file pg.WALFile, object, dest strin
 
 // onlyWriter hides ReadFrom, so that CopyBuffer uses its buffer.
 type onlyWriter struct{ io.Writer }
-
-// publish makes dest appear whole and durable, or not at all.
-func publish(dest string, write func(io.Writer) error) error {
-	dir := filepath.Dir(dest)
-	f, err := os.CreateTemp(dir, ".salvor-fetch-")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", dest, err)
-	}
-	defer os.Remove(f.Name()) // gone after the rename
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", dest, err)
-	}
-	if err := os.Rename(f.Name(), dest); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
