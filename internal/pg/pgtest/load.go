@@ -16,7 +16,7 @@ import (
 const LoadTable = "pgtest_load"
 
 // Bounds of a load, so that a test which forgets one fills no disk: each client
-// makes at most loadMax changes, and rests between two.
+// makes at most loadMax changes, and rests between two, if nobody says for how long.
 const (
 	loadMax   = 100_000
 	loadPause = 2 * time.Millisecond
@@ -51,6 +51,7 @@ type Ledger struct {
 // server: they connect again, for as long as the load goes on.
 type Load struct {
 	c      *Cluster
+	pause  time.Duration
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
@@ -64,10 +65,16 @@ type Load struct {
 // at the latest.
 func (c *Cluster) Load(t testing.TB, clients int) *Load {
 	t.Helper()
+	return c.LightLoad(t, clients, loadPause)
+}
+
+// LightLoad is Load with another rest between two changes.
+func (c *Cluster) LightLoad(t testing.TB, clients int, pause time.Duration) *Load {
+	t.Helper()
 	c.Exec("CREATE TABLE IF NOT EXISTS " + LoadTable + " (id bigint PRIMARY KEY, version bigint NOT NULL, pad text NOT NULL)")
 	first := QueryValue[int64](c, "SELECT coalesce(max(id >> 32), 0) + 1 FROM "+LoadTable)
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &Load{c: c, cancel: cancel}
+	l := &Load{c: c, pause: pause, cancel: cancel}
 	for i := range clients {
 		l.done.Go(func() { l.client(ctx, first+int64(i)) })
 	}
@@ -162,7 +169,7 @@ func (w *writer) session(ctx context.Context) error {
 			return err
 		}
 		w.made++
-		rest(ctx, loadPause)
+		rest(ctx, w.load.pause)
 	}
 	return nil
 }
