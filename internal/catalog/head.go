@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -247,56 +248,65 @@ const headsAtOnce = 32
 // ReadHeads reads the heads of a place, oldest first, and gives those apart, each as
 // an *Unreadable, that are damaged, or that this release or key cannot read.
 func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
-	ids, err := headIDs(ctx, objects, p)
-	if err != nil {
-		return nil, nil, err
+	type result struct {
+		head Head
+		bad  error
 	}
-	read := make([]Head, len(ids))
-	bad := make([]error, len(ids))
+	var results []*result
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(headsAtOnce)
-	for i, id := range ids {
+	listed := listHeads(gctx, objects, p, func(id string) {
+		r := new(result)
+		results = append(results, r)
 		g.Go(func() error {
 			if gctx.Err() != nil {
 				return context.Cause(gctx)
 			}
-			var err error
-			read[i], err = ReadHead(gctx, objects, p, id)
+			h, err := ReadHead(gctx, objects, p, id)
 			switch {
 			case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
-				bad[i] = &Unreadable{ID: id, Err: err}
+				r.bad = &Unreadable{ID: id, Err: err}
 			case errors.Is(err, ErrNoBackup): // deleted since it was listed
-			default:
+			case err != nil:
 				return err
+			default:
+				r.head = h
 			}
 			return nil
 		})
-	}
-	if err := g.Wait(); err != nil {
+	})
+	// What failed first ended the other, so it is what to tell.
+	if err := cmp.Or(g.Wait(), listed); err != nil {
 		return nil, nil, err
 	}
-	heads = slices.DeleteFunc(read, func(h Head) bool { return h.ID == "" })
-	unreadable = slices.DeleteFunc(bad, func(err error) bool { return err == nil })
-	slices.SortStableFunc(heads, func(a, b Head) int { return a.StoppedAt.Compare(b.StoppedAt) })
+	slices.SortStableFunc(results, func(a, b *result) int { return a.head.StoppedAt.Compare(b.head.StoppedAt) })
+	heads = make([]Head, 0, len(results))
+	for _, r := range results {
+		switch {
+		case r.bad != nil:
+			unreadable = append(unreadable, r.bad)
+		case r.head.ID != "":
+			heads = append(heads, r.head)
+		}
+	}
 	return heads, unreadable, nil
 }
 
-// headIDs lists the backups of a place that have a head. The list names the heads
-// themselves, not only what seems to be backups: one without is under way, or is
+// listHeads names the backups of a place that have a head. The list is one of the heads
+// themselves, not only of what seems to be backups: one without is under way, or is
 // being deleted.
-func headIDs(ctx context.Context, objects *seal.Objects, p Place) ([]string, error) {
+func listHeads(ctx context.Context, objects *seal.Objects, p Place, use func(id string)) error {
 	prefix := p.BackupsPrefix()
-	var ids []string
 	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
 		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+			return fmt.Errorf("listing %s: %w", prefix, err)
 		}
 		id, part, _ := strings.Cut(strings.TrimPrefix(o.Key, prefix), "/")
 		if part == "head" && ValidBackupID(id) {
-			ids = append(ids, id)
+			use(id)
 		}
 	}
-	return ids, nil
+	return nil
 }
 
 // HeadExists says whether the backup is complete.

@@ -69,6 +69,7 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 		if err != nil {
 			return nil, nil, err
 		}
+		all = slices.Grow(all, len(heads))
 		for _, h := range heads {
 			all = append(all, stored{h, r.name})
 		}
@@ -101,7 +102,7 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			items := []listedView{}
+			items := make([]listedView, 0, len(all))
 			t := table{empty: "There are no backups yet: salvor backup",
 				columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "repository"}, {title: "remarks"}}}
 			for _, b := range all {
