@@ -251,7 +251,9 @@ func hashes(plain []byte) []uint64 {
 	return h
 }
 
-func (w *waters) lists(ctx context.Context, r *run) error { return r.lists(ctx, &copied{}) }
+func (w *waters) lists(ctx context.Context, r *run) error {
+	return r.lists(ctx, &copied{listing: &listing{}})
+}
 
 // use adopts what there is and stores a pack.
 func (w *waters) use(ctx context.Context, r *run) error {

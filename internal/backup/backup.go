@@ -124,7 +124,10 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		return err
 	}
 	defer table.Abort()
-	for _, f := range c.table() {
+	for f, err := range c.table() {
+		if err != nil {
+			return err
+		}
 		if err := table.Add(f); err != nil {
 			return err
 		}

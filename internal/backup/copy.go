@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,12 +24,12 @@ const pingEvery = 10 * time.Second
 
 // copied is what a backup has read and stored.
 type copied struct {
-	dirs []catalog.File
+	*listing
 
-	mu    sync.Mutex
-	files []*file
+	mu   sync.Mutex
+	done catalog.FileList
+	bad  []catalog.BadPage
 
-	total                        int64
 	read, pagesRead, pagesStored atomic.Uint64
 	adopted                      atomic.Uint64 // bytes, as stored
 }
@@ -62,14 +63,14 @@ func (p *packs) infos() []pack.Info {
 
 // copy reads the data directory and stores its chunks.
 func (r *run) copy(ctx context.Context, b *conn.Backup) (*copied, error) {
-	dirs, files, tasks, total, err := r.plan()
+	l, err := r.plan()
 	if err != nil {
 		return nil, err
 	}
-	if err := r.tablespaces(ctx, dirs); err != nil {
+	if err := r.tablespaces(ctx, l.dirs); err != nil {
 		return nil, err
 	}
-	c := &copied{dirs: dirs, files: files, total: total}
+	c := &copied{listing: l}
 	// What runs beside ends with the copy, but its questions to the server don't:
 	// a question that is cut off takes the session with it, and so the backup.
 	session := ctx
@@ -86,7 +87,7 @@ func (r *run) copy(ctx context.Context, b *conn.Backup) (*copied, error) {
 			stop(err)
 		}
 	})
-	err = r.work(ctx, c, tasks)
+	err = r.work(ctx, c)
 	if err == nil {
 		err = r.control(ctx, c)
 	}
@@ -115,12 +116,12 @@ func keepAlive(ctx, session context.Context, b *conn.Backup) error {
 }
 
 // work hands the tasks to the workers.
-func (r *run) work(ctx context.Context, c *copied, tasks []task) error {
+func (r *run) work(ctx context.Context, c *copied) error {
 	g, ctx := errgroup.WithContext(ctx)
 	queue := make(chan task)
 	g.Go(func() error {
 		defer close(queue)
-		for _, t := range tasks {
+		for _, t := range c.tasks {
 			select {
 			case queue <- t:
 			case <-ctx.Done():
@@ -175,29 +176,33 @@ func (r *run) control(ctx context.Context, c *copied) error {
 	}
 	p.got = int64(len(image))
 	c.read.Add(uint64(len(image)))
-	c.files = append(c.files, f)
-	if err := w.finish(ctx, f); err != nil {
+	if _, _, err := w.finish(ctx, f); err != nil {
 		return err
 	}
 	return w.packs.Close()
 }
 
-// table gives the file table's entries, in order.
-func (c *copied) table() []catalog.File {
-	out := slices.Clone(c.dirs)
-	for _, f := range c.files {
-		if !f.gone {
-			out = append(out, f.done)
-		}
-	}
-	slices.SortFunc(out, func(a, b catalog.File) int { return cmp.Compare(a.Path, b.Path) })
-	return out
+// add takes what has been copied of a file.
+func (c *copied) add(f catalog.File, bad []catalog.BadPage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done.Add(f)
+	c.bad = append(c.bad, bad...)
 }
 
-func (c *copied) damaged() []catalog.BadPage {
-	var all []catalog.BadPage
-	for _, f := range c.files {
-		all = append(all, f.bad...)
+// table gives the file table's entries, in order.
+func (c *copied) table() iter.Seq2[catalog.File, error] {
+	for _, d := range c.dirs {
+		c.done.Add(d)
 	}
-	return all
+	c.done.Sort()
+	return c.done.All()
+}
+
+// damaged lists the pages that did not check, in order.
+func (c *copied) damaged() []catalog.BadPage {
+	slices.SortFunc(c.bad, func(a, b catalog.BadPage) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Block, b.Block))
+	})
+	return c.bad
 }

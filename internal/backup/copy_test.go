@@ -54,13 +54,13 @@ func newRun(t *testing.T, dir string, codec chunk.Codec) *run {
 // store reads the directory; meanwhile is done after it is listed.
 func (r *run) store(t *testing.T, meanwhile func()) *copied {
 	t.Helper()
-	dirs, files, tasks, total, err := r.plan()
+	l, err := r.plan()
 	if err != nil {
 		t.Fatal(err)
 	}
 	meanwhile()
-	c := &copied{dirs: dirs, files: files, total: total}
-	if err := r.work(t.Context(), c, tasks); err != nil {
+	c := &copied{listing: l}
+	if err := r.work(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.control(t.Context(), c); err != nil {

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"fmt"
+	"os"
 	"sort"
 	"strconv"
 	"strings"
@@ -29,9 +30,6 @@ type file struct {
 	base  uint32 // number in its fork of its first page, relations only
 	parts []part // one for each range, filled by whoever reads it
 	left  int    // ranges that are not done; guarded by copied.mu
-	done  catalog.File
-	gone  bool
-	bad   []catalog.BadPage
 }
 
 // part is what was read of one range of a file.
@@ -44,54 +42,76 @@ type part struct {
 	gone       bool // the file was not there any more
 }
 
-// task is one range, or several small files.
+// task is one range of a large file, or several small files.
 type task struct {
-	files []*file
-	part  int // of the only file, when it has several
-	size  int64
+	file     *file
+	part     int
+	from, to int // of listing.small, where file is nil
+	size     int64
+}
+
+// listing is what there is to copy. Of the many small files it holds little.
+type listing struct {
+	dirs  []catalog.File
+	small catalog.FileList
+	tasks []task
+	files int
+	total int64 // bytes
 }
 
 // plan lists the data directory and divides the work, the largest first.
-func (r *run) plan() (dirs []catalog.File, files []*file, tasks []task, total int64, err error) {
-	var small task
+func (r *run) plan() (*listing, error) {
+	l := &listing{}
+	var batch task
 	flush := func() {
-		if len(small.files) > 0 {
-			tasks = append(tasks, small)
+		if batch.to = l.small.Len(); batch.to > batch.from {
+			l.tasks = append(l.tasks, batch)
 		}
-		small = task{}
+		batch = task{from: batch.to}
 	}
-	err = datadir.Walk(r.DataDir, datadir.WalkOptions{
+	err := datadir.Walk(r.DataDir, datadir.WalkOptions{
 		Major: r.source.server.Version.Major(), CatalogVersion: r.source.control.CatalogVersion,
 		Exclude: []string{catalog.MarkerName, datadir.ControlPath},
 		Skipped: func(path, reason string) { r.Events.Warn(fmt.Sprintf("%s is left out: %s", path, reason)) },
 	}, func(e datadir.Entry) error {
 		if e.Kind != datadir.KindFile {
 			if e.Path != "." {
-				dirs = append(dirs, directory(e))
+				l.dirs = append(l.dirs, directory(e))
 			}
 			return nil
 		}
-		f := r.file(e)
-		files = append(files, f)
-		total += e.Size
-		if len(f.parts) > 1 {
+		l.files++
+		l.total += e.Size
+		if e.Size > rangeSize {
+			f := r.file(e)
 			for i, p := range f.parts {
-				tasks = append(tasks, task{files: []*file{f}, part: i, size: p.end - p.start})
+				l.tasks = append(l.tasks, task{file: f, part: i, size: p.end - p.start})
 			}
 			return nil
 		}
-		small.files, small.size = append(small.files, f), small.size+e.Size
-		if small.size >= batchSize {
+		l.small.Add(catalog.File{Kind: catalog.Regular, Path: e.Path, Mode: uint32(e.Mode.Perm()), ModTime: e.ModTime, Size: uint64(e.Size), Block: chunk.SliceSize})
+		if batch.size += e.Size; batch.size >= batchSize {
 			flush()
 		}
 		return nil
 	})
 	flush()
 	if err != nil {
-		return nil, nil, nil, 0, fmt.Errorf("listing %s: %w", r.DataDir, err)
+		return nil, fmt.Errorf("listing %s: %w", r.DataDir, err)
 	}
-	sort.SliceStable(tasks, func(i, j int) bool { return tasks[i].size > tasks[j].size })
-	return dirs, files, tasks, total, nil
+	sort.SliceStable(l.tasks, func(i, j int) bool { return l.tasks[i].size > l.tasks[j].size })
+	return l, nil
+}
+
+// listed gives a small file, as it was listed.
+func (l *listing) listed(i int) (datadir.Entry, error) {
+	f, err := l.small.At(i)
+	if err != nil {
+		return datadir.Entry{}, err
+	}
+	e := datadir.Entry{Path: f.Path, Kind: datadir.KindFile, Size: int64(f.Size), Mode: os.FileMode(f.Mode), ModTime: f.ModTime}
+	e.Relation, e.IsRelation = datadir.ParseRelation(f.Path)
+	return e, nil
 }
 
 func directory(e datadir.Entry) catalog.File {
@@ -170,6 +190,9 @@ func Plan(ctx context.Context, o Options) (Planned, error) {
 		return Planned{}, err
 	}
 	r := &run{Options: o, source: src}
-	_, files, _, total, err := r.plan()
-	return Planned{Files: len(files), Bytes: total}, err
+	l, err := r.plan()
+	if err != nil {
+		return Planned{}, err
+	}
+	return Planned{Files: l.files, Bytes: l.total}, nil
 }

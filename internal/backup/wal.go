@@ -174,13 +174,16 @@ func (r *run) includeWAL(ctx context.Context, c *copied, slot *slot, first, last
 			return err
 		}
 		f := r.file(datadir.Entry{Path: path, Kind: datadir.KindFile, Size: info.Size(), Mode: 0o600, ModTime: info.ModTime()})
-		c.files = append(c.files, f)
 		for i := range f.parts {
-			if err := w.do(ctx, task{files: []*file{f}, part: i}); err != nil {
-				return err
+			if err := w.read(ctx, f, &f.parts[i]); err != nil {
+				return fmt.Errorf("copying %s: %w", path, err)
 			}
 		}
-		if f.gone || f.done.Size != uint64(info.Size()) {
+		done, ok, err := w.finish(ctx, f)
+		if err != nil {
+			return fmt.Errorf("copying %s: %w", path, err)
+		}
+		if !ok || done.Size != uint64(info.Size()) {
 			return fmt.Errorf("%s changed while it was copied", path)
 		}
 	}

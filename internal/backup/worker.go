@@ -40,22 +40,39 @@ type worker struct {
 }
 
 func (w *worker) do(ctx context.Context, t task) error {
-	for _, f := range t.files {
-		if err := w.read(ctx, f, &f.parts[t.part]); err != nil {
-			return fmt.Errorf("copying %s: %w", f.entry.Path, err)
+	if t.file != nil {
+		return w.copy(ctx, t.file, t.part)
+	}
+	for i := t.from; i < t.to; i++ {
+		e, err := w.copied.listed(i)
+		if err != nil {
+			return err
 		}
-		w.copied.mu.Lock()
-		f.left--
-		last := f.left == 0
-		w.copied.mu.Unlock()
-		if !last {
-			continue
-		}
-		if err := w.finish(ctx, f); err != nil {
-			return fmt.Errorf("copying %s: %w", f.entry.Path, err)
+		if err := w.copy(ctx, w.run.file(e), 0); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// copy copies one range of a file, and if it is the last, completes the file.
+func (w *worker) copy(ctx context.Context, f *file, part int) error {
+	err := w.read(ctx, f, &f.parts[part])
+	if err == nil && w.copied.last(f) {
+		_, _, err = w.finish(ctx, f)
+	}
+	if err != nil {
+		return fmt.Errorf("copying %s: %w", f.entry.Path, err)
+	}
+	return nil
+}
+
+// last says that a range of a file has been read, and whether it was the last.
+func (c *copied) last(f *file) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.left--
+	return f.left == 0
 }
 
 // read copies one range of a file.
@@ -246,21 +263,22 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// finish makes the entry of a file whose ranges have all been read.
-func (w *worker) finish(ctx context.Context, f *file) error {
+// finish makes the entry of a file whose ranges have all been read; false if the file
+// was dropped while it was read: replay will drop it too.
+func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error) {
 	e := f.entry
 	out := catalog.File{Kind: catalog.Regular, Path: e.Path, Mode: uint32(e.Mode.Perm()), ModTime: e.ModTime,
 		Block: uint32(f.block), Relation: e.IsRelation}
 	m := chunk.Map{Block: uint32(f.block)}
+	var bad []catalog.BadPage
 	for _, p := range f.parts {
 		if p.gone {
-			f.gone = true // dropped while it was read; replay will drop it too
-			return nil
+			return out, false, nil
 		}
 		m.Runs = joinRuns(m.Runs, p.runs)
 		out.Digest.Add(p.digest)
 		out.Size += uint64(p.got)
-		f.bad = append(f.bad, p.bad...)
+		bad = append(bad, p.bad...)
 		if p.got < p.end-p.start {
 			break // truncated here; what was read behind it belongs to a later file of that name
 		}
@@ -268,11 +286,11 @@ func (w *worker) finish(ctx context.Context, f *file) error {
 	f.parts = nil
 	if out.Size > 0 {
 		if err := w.storeMap(ctx, &out, m); err != nil {
-			return err
+			return out, false, err
 		}
 	}
-	f.done = out
-	return nil
+	w.copied.add(out, bad)
+	return out, true, nil
 }
 
 // joinRuns appends runs, and joins zeros that meet.
