@@ -31,6 +31,7 @@ type statusView struct {
 	RecoverableTo   stamp            `json:"recoverable_to,omitzero"`
 	LastBackupAt    stamp            `json:"last_backup_at,omitzero"`
 	LastBackupID    string           `json:"last_backup_id,omitempty"`
+	Jobs            []jobView        `json:"jobs"`
 	Repositories    []repositoryView `json:"repositories"`
 	Problems        []string         `json:"problems"`
 }
@@ -64,7 +65,7 @@ func (s *session) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Repositories: []repositoryView{}}
+	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Jobs: []jobView{}, Repositories: []repositoryView{}}
 	srv := s.askServer(ctx, c)
 	v.Server = stateOf(srv)
 	for _, p := range srv.problems() {
@@ -120,6 +121,14 @@ func (s *session) repositoryState(ctx context.Context, c *config.Config, rc conf
 		return nil
 	}
 	defer r.close()
+	jobs, err := s.jobsIn(ctx, c, r)
+	if err != nil {
+		v.problem("repository %s: %v", rc.Name, err)
+		return nil
+	}
+	for _, j := range jobs {
+		v.Jobs = append(v.Jobs, j.view())
+	}
 	w, err := s.lookAtWAL(ctx, c, r, srv)
 	if err != nil {
 		v.problem("repository %s: %v", rc.Name, err)
@@ -160,6 +169,9 @@ func (v statusView) details() details {
 		if c.RPOSeconds != nil {
 			d = append(d, detail{"would be lost now", formatDuration(secondsOf(*c.RPOSeconds))})
 		}
+	}
+	for _, j := range v.Jobs {
+		d = append(d, detail{"backup under way", fmt.Sprintf("%s  %s, into %s", j.ID, j.short(), j.Repository)})
 	}
 	for _, r := range v.Repositories {
 		state := "ok"

@@ -112,6 +112,7 @@ func engineFailure(err error, f *failure) bool {
 		noWAL     *backup.ArchiveTimeout
 		uncovered *catalog.NotCovered
 		held      *lock.Held
+		cancelled *lock.Cancelled
 		conflict  *archive.Conflict
 		unknown   *archive.Unregistered
 		last      *expire.LastBackup
@@ -131,7 +132,9 @@ func engineFailure(err error, f *failure) bool {
 	case errors.As(err, &uncovered):
 		return set(exitNotFound, "not_covered", uncovered.Possible)
 	case errors.As(err, &held):
-		return set(exitNotNow, "locked", "wait until it has finished")
+		return set(exitNotNow, "locked", heldHint(held))
+	case errors.As(err, &cancelled):
+		return set(exitFailed, "cancelled", "nothing of it is visible; the next `salvor backup` uses what it has stored")
 	case errors.As(err, &conflict):
 		return set(exitFailed, "conflict", "do two clusters archive into one place? `salvor doctor` looks for the cause")
 	case errors.As(err, &unknown):

@@ -23,6 +23,7 @@ func commands(s *session) []*cobra.Command {
 	return []*cobra.Command{
 		backupCommand(s),
 		backupsCommand(s),
+		jobCommand(s),
 		restoreCmd(s),
 		statusCommand(s),
 		walCommand(s),

@@ -19,6 +19,7 @@ import (
 // Exit codes of the command line's contract.
 const (
 	exitDone       = 0
+	exitFailed     = 1
 	exitUsage      = 2
 	exitProblem    = 3
 	exitNotNow     = 4
