@@ -3,6 +3,7 @@
 GO  ?= go
 PKG ?= ./...
 FUZZTIME ?= 20s
+ROUNDS ?= 500
 TEST_TIMEOUT ?= 15m
 
 # A release has its tag as version; before the first one, Go derives a version
@@ -16,7 +17,7 @@ RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
 # Packages without concurrency of their own, or whose tests only start servers: the
 # race detector has nothing to find there. And a test of programs, built without it.
-SEQUENTIAL := /internal$$|/internal/(config|logging|pg|pg/datadir|pg/page|pg/pgtest|pg/walrec|repo/keys)$$|/test/system$$
+SEQUENTIAL := /internal$$|/internal/(config|logging|pg|pg/datadir|pg/page|pg/pgtest|pg/walrec|repo/keys)$$|/test/(chaos|system)$$
 RACE_SKIP  := ^TestStartIsCheap$$
 RACE_PKG   := $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -vE '$(SEQUENTIAL)'),$(PKG))
 
@@ -24,7 +25,7 @@ RACE_PKG   := $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -vE '$(SEQU
 MAJORS := 14 16 17 18
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-short race vet lint fmt fuzz bench bench-peers setup versions clean
+.PHONY: help build demo test test-short race vet lint fmt fuzz chaos bench bench-peers setup versions clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ fmt: ## Format the code as the linter wants it
 
 fuzz: ## Each fuzz target for FUZZTIME (20s)
 	scripts/fuzz $(FUZZTIME) $(PKG)
+
+chaos: setup ## Kill salvor ROUNDS times (500), from SEED (the clock)
+	SALVOR_CHAOS_ROUNDS=$(ROUNDS) SALVOR_TEST_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos
 
 bench: ## All benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
