@@ -17,6 +17,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/store"
+	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 )
 
 // backupFlags are the options of salvor backup.
@@ -87,7 +88,7 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if f.plan {
 		return s.planBackup(ctx, o)
 	}
-	s.removeTemporary(ctx, r)
+	s.removeTemporary(ctx, c)
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
 	head, err := backup.Run(ctx, o)
@@ -109,11 +110,20 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 // object takes nearly as long to write.
 const temporaryAge = 24 * time.Hour
 
-// removeTemporary removes what writers of the store left that were killed.
-func (s *session) removeTemporary(ctx context.Context, r *repository) {
-	if t, ok := r.store.(store.TempCleaner); ok {
-		if _, _, err := t.RemoveTemporary(ctx, temporaryAge, s.clock.Now()); err != nil {
-			s.log.Warn("removing temporary files of the repository", "error", err.Error())
+// removeTemporary removes what writers left that were killed, in every repository:
+// WAL goes to all of them. One that cannot be reached now is no reason not to back up
+// into another.
+func (s *session) removeTemporary(ctx context.Context, c *config.Config) {
+	for _, rc := range c.Repositories {
+		st, err := openStore(ctx, rc, storeopen.Options{})
+		if err == nil {
+			if t, ok := st.(store.TempCleaner); ok {
+				_, _, err = t.RemoveTemporary(ctx, temporaryAge, s.clock.Now())
+			}
+			st.Close()
+		}
+		if err != nil {
+			s.log.Warn("removing temporary files of the repository", "repository", rc.Name, "error", err.Error())
 		}
 	}
 }
