@@ -215,7 +215,7 @@ func (a Archive) laterThan(h pg.History, n uint64) bool {
 		if l.Timeline != h.Timeline && !left {
 			continue
 		}
-		for _, s := range l.Segments {
+		for _, s := range slices.Concat(l.Segments, l.Partials) {
 			if s > n && (!left || pg.Segment{Number: s}.Start(a.SegmentSize) < at) {
 				return true
 			}
@@ -252,15 +252,16 @@ func (a Archive) Ranges(l Line) []Range {
 	return out
 }
 
-// After gives a segment that comes after seg in a history that seg is part of, and
-// false if the archive has none: then seg, if it is absent, is the archive's end.
+// After gives a segment, whole or partial, that comes after seg in a history that seg
+// is part of, and false if the archive has none: then seg, if it is absent, is the
+// archive's end.
 func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 	fork, left := a.ForkOf(seg.Timeline)
 	if left && fork <= seg.Start(a.SegmentSize) {
 		left = false // seg lies past the fork itself: all of its timeline counts
 	}
 	own, _ := a.Find(seg.Timeline)
-	for _, n := range own.Segments {
+	for _, n := range slices.Concat(own.Segments, own.Partials) {
 		later := pg.Segment{Timeline: seg.Timeline, Number: n}
 		if n > seg.Number && (!left || later.Start(a.SegmentSize) < fork) {
 			return later, true
@@ -275,7 +276,7 @@ func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 		if !is || at < seg.End(a.SegmentSize) {
 			continue
 		}
-		for _, n := range l.Segments {
+		for _, n := range slices.Concat(l.Segments, l.Partials) {
 			if n > seg.Number {
 				return pg.Segment{Timeline: l.Timeline, Number: n}, true
 			}

@@ -61,6 +61,8 @@ func TestPath(t *testing.T) {
 		"a hole":       {[]Line{line(1, []uint64{1, 3}, nil)}, 1, at(1, 0), "1:1 | 1:2 hole"},
 		"nothing of the beginning": {
 			[]Line{line(1, []uint64{3}, nil)}, 1, at(1, 0), "| 1:1 hole"},
+		"a hole before a partial": {
+			[]Line{line(1, []uint64{1}, []uint64{3}), line(2, nil, nil, fork(1, mid))}, 1, at(1, 0), "1:1 | 1:2 hole"},
 		"fork inside, on the child": {
 			[]Line{line(1, []uint64{1, 2}, nil), line(2, []uint64{3, 4}, nil, fork(1, mid))}, 2, at(1, 0),
 			"1:1 1:2 2:3 2:4 | 2:5"},
