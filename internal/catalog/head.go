@@ -264,7 +264,7 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 			}
 			h, err := ReadHead(gctx, objects, p, id)
 			switch {
-			case errors.Is(err, repo.ErrDamaged), errors.Is(err, repo.ErrUnknownFormat), errors.Is(err, repo.ErrWrongKey):
+			case cannotRead(err):
 				r.bad = &Unreadable{ID: id, Err: err}
 			case errors.Is(err, ErrNoBackup): // deleted since it was listed
 			case err != nil:
@@ -331,6 +331,9 @@ func HeadsPrefix(key string) string {
 	}
 	return dir[:i]
 }
+
+// FilesName is the object of a backup's file table.
+func FilesName(p Place, id string) string { return p.backupName(id, "files") }
 
 // PartNames lists the objects of a backup beside its head and its packs.
 func PartNames(p Place, id string) []string {

@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
@@ -32,7 +34,10 @@ func ReadLife(ctx context.Context, objects *seal.Objects, o Origin) (Life, error
 		}
 		parent := next.Place()
 		parent.Incarnation = next.Parent
-		if next, err = ReadOrigin(ctx, objects, parent); err != nil {
+		if next, err = ReadOrigin(ctx, objects, parent); errors.Is(err, ErrNoPlace) {
+			err = repo.Damaged(parent.originName(), "it is missing")
+		}
+		if err != nil {
 			return Life{}, fmt.Errorf("reading the life that %s continues: %w", o.Place(), err)
 		}
 		var before Life

@@ -151,13 +151,20 @@ func ReadOrigin(ctx context.Context, objects *seal.Objects, p Place) (Origin, er
 	return o, nil
 }
 
-// Places lists the places of a cluster, oldest first.
+// Places lists the places of a cluster, oldest first. It fails if one cannot be read.
 func Places(ctx context.Context, objects *seal.Objects, cluster string) ([]Origin, error) {
+	origins, unreadable, err := ReadPlaces(ctx, objects, cluster)
+	return origins, errors.Join(err, errors.Join(unreadable...))
+}
+
+// ReadPlaces lists the places of a cluster, oldest first, and gives those apart, each as
+// an *UnreadablePlace, that cannot be read: one damaged origin must not keep what is in
+// the other places from being restored.
+func ReadPlaces(ctx context.Context, objects *seal.Objects, cluster string) (origins []Origin, unreadable []error, err error) {
 	prefix := clustersPrefix + cluster + "/"
-	var origins []Origin
 	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
 		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", prefix, err)
+			return nil, nil, fmt.Errorf("listing %s: %w", prefix, err)
 		}
 		p, err := parsePlace(cluster, strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/"))
 		if err != nil {
@@ -165,15 +172,20 @@ func Places(ctx context.Context, objects *seal.Objects, cluster string) ([]Origi
 		}
 		origin, err := ReadOrigin(ctx, objects, p)
 		if errors.Is(err, ErrNoPlace) {
-			continue
+			// It is the first object of a place, and nobody removes it.
+			err = repo.Damaged(p.originName(), "it is missing, and other objects of its place are there")
 		}
-		if err != nil {
-			return nil, err
+		switch {
+		case err == nil:
+			origins = append(origins, origin)
+		case cannotRead(err):
+			unreadable = append(unreadable, &UnreadablePlace{Place: p, Err: err})
+		default:
+			return nil, nil, err
 		}
-		origins = append(origins, origin)
 	}
 	sort.SliceStable(origins, func(i, j int) bool { return origins[i].CreatedAt.Before(origins[j].CreatedAt) })
-	return origins, nil
+	return origins, unreadable, nil
 }
 
 func parsePlace(cluster, s string) (Place, error) {

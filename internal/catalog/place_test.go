@@ -81,15 +81,22 @@ func TestPlaces(t *testing.T) {
 	w.put("clusters/orders/notes/x", []byte("not ours"))
 	w.put("clusters/orders/README", []byte("not ours"))
 
-	got, err := Places(t.Context(), w.objects, "orders")
+	got, unreadable, err := ReadPlaces(t.Context(), w.objects, "orders")
+	var lost *UnreadablePlace
+	if len(unreadable) != 1 || !errors.As(unreadable[0], &lost) || lost.Place.SystemID != 7 || !errors.Is(lost, repo.ErrDamaged) {
+		t.Errorf("unreadable: %v", unreadable)
+	}
 	for i := range got {
 		got[i].FormatVersion = 0
 	}
 	if d := cmp.Diff([]Origin{older, w.origin, newer}, got); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
 	}
-	if got, err := Places(t.Context(), w.objects, "nobody"); err != nil || len(got) != 0 {
+	if got, unreadable, err := ReadPlaces(t.Context(), w.objects, "nobody"); err != nil || len(got)+len(unreadable) != 0 {
 		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := Places(t.Context(), w.objects, "orders"); !errors.Is(err, repo.ErrDamaged) {
+		t.Errorf("all of them: %v", err)
 	}
 	if err := WriteOrigin(t.Context(), w.objects, older); !errors.Is(err, store.ErrExists) {
 		t.Errorf("a place made twice: %v", err)

@@ -1,6 +1,11 @@
 package catalog
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/salvor-dr/salvor/internal/repo"
+)
 
 // Unreadable says why a backup that is there cannot be read: its head is damaged, or
 // this release or key cannot read it. It wraps repo.ErrDamaged, repo.ErrUnknownFormat
@@ -8,6 +13,24 @@ import "fmt"
 type Unreadable struct {
 	ID  string
 	Err error
+}
+
+// UnreadablePlace says why a place that is there cannot be read: its origin is damaged
+// or missing, or this release or key cannot read it. It wraps what Unreadable does.
+type UnreadablePlace struct {
+	Place Place
+	Err   error
+}
+
+// Error implements error.
+func (u *UnreadablePlace) Error() string { return fmt.Sprintf("place %s: %v", u.Place, u.Err) }
+
+// Unwrap gives why.
+func (u *UnreadablePlace) Unwrap() error { return u.Err }
+
+// cannotRead says whether an error is one that concerns an object, and not the store.
+func cannotRead(err error) bool {
+	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, repo.ErrUnknownFormat) || errors.Is(err, repo.ErrWrongKey)
 }
 
 // Error implements error.

@@ -60,9 +60,12 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 		return nil, nil, err
 	}
 	defer r.close()
-	origins, err := catalog.Places(ctx, r.objects, c.Cluster)
+	origins, lost, err := catalog.ReadPlaces(ctx, r.objects, c.Cluster)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, e := range lost {
+		unreadable = append(unreadable, fmt.Errorf("repository %s: the backups of %w", r.name, e))
 	}
 	for _, o := range origins {
 		heads, bad, err := catalog.ReadHeads(ctx, r.objects, o.Place())

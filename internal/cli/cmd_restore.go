@@ -205,7 +205,7 @@ func (s *session) choose(ctx context.Context, c *config.Config, name string, t c
 }
 
 func (s *session) chooseIn(ctx context.Context, c *config.Config, r *repository, t catalog.Target) (catalog.Choice, error) {
-	origins, err := s.places(ctx, c, r)
+	origins, err := s.places(ctx, c, r, t.BackupID == "")
 	if err != nil {
 		return catalog.Choice{}, err
 	}

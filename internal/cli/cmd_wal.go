@@ -132,7 +132,7 @@ func (s *session) walFetch(ctx context.Context, name, dest, incarnation string) 
 // walSources gives the places that may hold a cluster's WAL: of the incarnation, and
 // of those that it continues.
 func (s *session) walSources(ctx context.Context, c *config.Config, r *repository, incarnation string) ([]fetch.Source, error) {
-	origins, err := s.places(ctx, c, r)
+	origins, err := s.places(ctx, c, r, incarnation == "")
 	if err != nil {
 		return nil, err
 	}
@@ -142,16 +142,14 @@ func (s *session) walSources(ctx context.Context, c *config.Config, r *repositor
 	}
 	var out []fetch.Source
 	upTo := pg.Timeline(0)
-	for len(out) < len(origins) {
+	for want != "" && len(out) < len(origins) {
 		i := slices.IndexFunc(origins, func(o catalog.Origin) bool { return o.Incarnation == want })
 		if i < 0 {
-			break
+			// Without it, WAL that only it has would seem to be proven absent.
+			return nil, fmt.Errorf("repository %s: incarnation %s of cluster %s cannot be read, or is not there: %w", r.name, want, c.Cluster, catalog.ErrNoPlace)
 		}
 		out = append(out, fetch.Source{Name: r.name, Objects: r.objects, Origin: origins[i], UpTo: upTo})
 		want, upTo = origins[i].Parent, origins[i].ParentTimeline
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("repository %s has no incarnation %s of cluster %s: %w", r.name, incarnation, c.Cluster, catalog.ErrNoPlace)
 	}
 	return out, nil
 }

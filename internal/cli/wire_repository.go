@@ -141,17 +141,27 @@ func (s *session) locks(r *repository) (*lock.Locks, error) { return lock.New(r.
 // places gives the places of the cluster in a repository: the one that the data
 // directory on this host belongs to first, or else the newest, then the others,
 // newest first. It fails with catalog.ErrNoPlace if there is none.
-func (s *session) places(ctx context.Context, c *config.Config, r *repository) ([]catalog.Origin, error) {
-	all, err := catalog.Places(ctx, r.objects, c.Cluster)
+//
+// A place that cannot be read is left out with a warning, unless it may be the one
+// that comes first and the caller needs that.
+func (s *session) places(ctx context.Context, c *config.Config, r *repository, needsFirst bool) ([]catalog.Origin, error) {
+	all, unreadable, err := catalog.ReadPlaces(ctx, r.objects, c.Cluster)
 	if err != nil {
 		return nil, err
 	}
-	if len(all) == 0 {
+	if len(all)+len(unreadable) == 0 {
 		return nil, fmt.Errorf("cluster %s in repository %s: %w", c.Cluster, r.name, catalog.ErrNoPlace)
 	}
 	slices.Reverse(all)
 	here, ok := localPlace(c)
 	i := slices.IndexFunc(all, func(o catalog.Origin) bool { return ok && o.Place() == here })
+	if len(all) == 0 || i < 0 && needsFirst && len(unreadable) > 0 {
+		return nil, withHint(fmt.Errorf("repository %s: %w", r.name, errors.Join(unreadable...)),
+			"another repository may be whole: choose it with --repo; to restore a backup of another place, name it with --backup")
+	}
+	for _, e := range unreadable {
+		s.log.Warn(e.Error(), "repository", r.name)
+	}
 	if i > 0 {
 		all[0], all[i] = all[i], all[0]
 		slices.SortStableFunc(all[1:], func(a, b catalog.Origin) int { return b.CreatedAt.Compare(a.CreatedAt) })
@@ -175,7 +185,7 @@ func localPlace(c *config.Config) (catalog.Place, bool) {
 
 // life reads what a repository knows of the cluster's present place.
 func (s *session) life(ctx context.Context, c *config.Config, r *repository) (catalog.Life, error) {
-	origins, err := s.places(ctx, c, r)
+	origins, err := s.places(ctx, c, r, true)
 	if err != nil {
 		return catalog.Life{}, err
 	}
