@@ -49,7 +49,7 @@ func (r *run) files(ctx context.Context) error {
 	var small, large []catalog.File
 	err := catalog.ReadFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
 		if !filepath.IsLocal(f.Path) {
-			return repo.Damaged("the file table of "+r.head.ID, "it names %q", f.Path)
+			return repo.Damaged(r.table(), "it names %q", f.Path)
 		}
 		switch f.Kind {
 		case catalog.Dir:
@@ -93,11 +93,11 @@ func (r *run) directory(f catalog.File) error {
 func (r *run) link(f catalog.File) error {
 	var oid uint32
 	if _, err := fmt.Sscanf(strings.TrimPrefix(f.Path, "pg_tblspc/"), "%d", &oid); err != nil {
-		return repo.Damaged("the file table of "+r.head.ID, "it names the tablespace %q", f.Path)
+		return repo.Damaged(r.table(), "it names the tablespace %q", f.Path)
 	}
 	dir := r.location(catalog.Tablespace{OID: pg.OID(oid), Location: f.Location})
 	if !slices.Contains(r.note.Tablespaces, dir) {
-		return repo.Damaged("the file table of "+r.head.ID, "it names tablespace %d, which the head does not", oid)
+		return repo.Damaged(r.table(), "it names tablespace %d, which the head does not", oid)
 	}
 	path := filepath.Join(r.To, f.Path)
 	if err := os.Symlink(dir, path); err != nil {
@@ -228,11 +228,11 @@ func (r *run) parse(f catalog.File, encoded []byte) (chunk.Map, error) {
 	if f.Size > 0 {
 		var err error
 		if m, err = chunk.ParseMap(encoded); err != nil {
-			return m, repo.Damaged("the file table of "+r.head.ID, "%s: %v", f.Path, err)
+			return m, repo.Damaged(r.table(), "the map of %s: %v", f.Path, err)
 		}
 	}
 	if want := (f.Size + uint64(f.Block) - 1) / uint64(f.Block); m.Block != f.Block || m.Blocks() != want {
-		return m, repo.Damaged("the file table of "+r.head.ID, "the map of %s has %d blocks of %d bytes, the file %d of %d", f.Path, m.Blocks(), m.Block, want, f.Block)
+		return m, repo.Damaged(r.table(), "the map of %s has %d blocks of %d bytes, the file %d of %d", f.Path, m.Blocks(), m.Block, want, f.Block)
 	}
 	return m, nil
 }
@@ -258,14 +258,17 @@ func (t *target) expect(tasks int) {
 	t.left.Store(int32(tasks))
 }
 
+// table is the object of the backup's file table.
+func (r *run) table() string { return catalog.FilesName(r.head.Place(), r.head.ID) }
+
 // finish checks a file whose last piece has been written, and closes it.
-func (r *run) finish(t *target) error {
+func (r *run) finish(ctx context.Context, t *target) error {
 	var sum chunk.Digest
 	for range cap(t.digest) {
 		sum.Add(<-t.digest)
 	}
 	if sum != t.Digest {
-		return repo.Damaged("the chunks of "+t.Path, "restored from backup %s it has the digest %s, and was stored with %s", r.head.ID, sum, t.Digest)
+		return r.blame(ctx, t)
 	}
 	if t.Path == datadir.ControlPath {
 		if err := poison(t.out); err != nil {
@@ -279,6 +282,37 @@ func (r *run) finish(t *target) error {
 		return err
 	}
 	return r.owner.give(t.path)
+}
+
+// blame finds out why a restored file has not the digest that it was stored with, though
+// every seal was right. The footers of packs list the hash of each block as it was
+// before it was compressed: where one differs, the codec is at fault, or this machine.
+func (r *run) blame(ctx context.Context, t *target) error {
+	block := make([]byte, t.Block)
+	for _, run := range t.blocks.Runs {
+		if run.Zero {
+			continue
+		}
+		entries, err := r.packs.Entries(ctx, run.Ref.Pack)
+		if err != nil {
+			return err
+		}
+		name := r.head.Place().PackName(run.Ref.Pack)
+		if int(run.Ref.Ordinal) >= len(entries) || entries[run.Ref.Ordinal].Ref != run.Ref {
+			return repo.Damaged(name, "its footer does not list the chunk that the map of %s names", t.Path)
+		}
+		hashes := entries[run.Ref.Ordinal].Hashes
+		for n := run.First; n < run.End(); n++ {
+			b := block[:min(uint64(t.Block), t.Size-n*uint64(t.Block))]
+			if _, err := t.out.ReadAt(b, int64(n)*int64(t.Block)); err != nil {
+				return err
+			}
+			if slot := uint64(run.Slot) + n - run.First; slot >= uint64(len(hashes)) || chunk.BlockHash(b) != hashes[slot] {
+				return repo.Damaged(name, "block %d of %s, in its chunk %d, has not the hash that it was stored with", n, t.Path, run.Ref.Ordinal)
+			}
+		}
+	}
+	return repo.Damaged(r.table(), "the blocks of %s are those that its map names, and have not the digest %s together", t.Path, t.Digest)
 }
 
 // poison makes a pg_control useless without the backup_label that belongs to it.

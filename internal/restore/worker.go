@@ -52,7 +52,7 @@ func (w *worker) restore(ctx context.Context, batch []piece) error {
 		if p.target.left.Add(-1) > 0 {
 			continue
 		}
-		if err := w.run.finish(p.target); err != nil {
+		if err := w.run.finish(ctx, p.target); err != nil {
 			return fmt.Errorf("restoring %s: %w", p.target.Path, err)
 		}
 	}
@@ -104,7 +104,7 @@ func (w *worker) write(t *target, r chunk.Run, plain []byte, sum *chunk.Digest) 
 	start := r.First * uint64(t.Block)
 	n := min(uint64(r.Blocks)*uint64(t.Block), t.Size-start)
 	if from+n > uint64(len(plain)) {
-		return repo.Damaged("the map of "+t.Path, "it takes bytes %d to %d of a chunk of %d", from, from+n, len(plain))
+		return repo.Damaged(w.run.table(), "the map of %s takes bytes %d to %d of a chunk of %d", t.Path, from, from+n, len(plain))
 	}
 	data := plain[from : from+n]
 	sum.AddData(r.First, data, int(t.Block))

@@ -6,7 +6,8 @@
 // objects. A pack belongs to one attempt to write it: a half-written one is
 // invisible and never continued.
 //
-// Who reads a pack brings an Info from the backup's list of packs: size and
-// header digest are compared, so that a pack cut, replaced or swapped is named
-// before its first chunk is used.
+// Who reads a pack brings an Info from the backup's list of packs: the header digest is
+// compared before the first chunk is used, so that a pack replaced or swapped is named.
+// A range that the pack's end cuts is named as well. What lies outside of the ranges
+// read, as the footer does for a restore, Verify looks at: it reads every byte.
 package pack

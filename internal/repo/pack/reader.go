@@ -2,6 +2,7 @@ package pack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // maxOpen bounds the headers that a Reader keeps, about 2 KiB each: a large backup
@@ -47,6 +49,9 @@ func (r *Reader) opener(ctx context.Context, id repo.ID) (*seal.Opener, error) {
 		return nil, repo.Damaged(r.name(id), "a file map names it, and the backup's list of packs does not")
 	}
 	op, err := r.objects.Open(ctx, r.name(id), seal.Pack)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, repo.Damaged(r.name(id), "it is missing, and the backup needs it")
+	}
 	if err != nil {
 		return nil, err
 	}
