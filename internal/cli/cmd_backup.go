@@ -17,7 +17,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/store"
-	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 )
 
 // backupFlags are the options of salvor backup.
@@ -115,9 +114,9 @@ const temporaryAge = 24 * time.Hour
 // into another.
 func (s *session) removeTemporary(ctx context.Context, c *config.Config) {
 	for _, rc := range c.Repositories {
-		st, err := openStore(ctx, rc, storeopen.Options{})
+		st, err := s.openStore(ctx, rc, false)
 		if err == nil {
-			if t, ok := st.(store.TempCleaner); ok {
+			if t, ok := store.Ability[store.TempCleaner](st); ok {
 				_, _, err = t.RemoveTemporary(ctx, temporaryAge, s.clock.Now())
 			}
 			st.Close()

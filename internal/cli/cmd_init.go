@@ -24,7 +24,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/keys"
 	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
 	"github.com/salvor-dr/salvor/internal/store"
-	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 )
 
 // initFlags are the options of salvor init.
@@ -383,7 +382,7 @@ func (s *session) initRepository(ctx context.Context, rc config.Repository, like
 	if err := ownDirectory(rc.URL, like); err != nil {
 		return false, err
 	}
-	st, err := openStore(ctx, rc, storeopen.Options{Create: true})
+	st, err := s.openStore(ctx, rc, true)
 	if err != nil {
 		return false, err
 	}
@@ -398,12 +397,7 @@ func (s *session) initRepository(ctx context.Context, rc config.Repository, like
 	if !errors.Is(err, store.ErrExists) {
 		return false, err
 	}
-	r, err := s.openRepository(ctx, rc) // it must open, or the key is another's
-	if err != nil {
-		return false, err
-	}
-	r.close()
-	return false, nil
+	return false, opens(ctx, rc, st) // or the key is another's
 }
 
 // probeStore tries a place that is new to us, if it is of a kind whose promises differ
@@ -539,14 +533,48 @@ func (s *session) planInit(ctx context.Context, c *initial, srv conn.Server) err
 		d = append(d, detail{"would write", f.path})
 	}
 	for _, rc := range c.Repositories {
-		missing := true
-		if st, err := openStore(ctx, rc, storeopen.Options{}); err == nil {
-			_, _, err := repoopen.Read(ctx, st)
-			missing = errors.Is(err, repo.ErrNoRepository)
-			st.Close()
+		missing, err := s.missing(ctx, c, rc)
+		if err != nil {
+			return fmt.Errorf("repository %s: %w", rc.Name, err)
 		}
 		v.Repositories = append(v.Repositories, plannedRepository{rc.Name, rc.URL, rc.Encryption != config.EncryptionNone, missing})
 		d = append(d, detail{"repository " + rc.Name, rc.URL + map[bool]string{true: " would be created", false: " is there"}[missing]})
 	}
 	return s.out.document(v, d)
+}
+
+// missing says whether init would create a repository, and fails where init would.
+func (s *session) missing(ctx context.Context, c *initial, rc config.Repository) (bool, error) {
+	st, err := s.openStore(ctx, rc, false)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer st.Close()
+	_, _, err = repoopen.Read(ctx, st)
+	if errors.Is(err, repo.ErrNoRepository) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, f := range c.files {
+		if rc.Key.File == f.path {
+			return false, &failed{exitRepository, "wrong_key", "put the repository's own key into " + f.path + " first",
+				fmt.Errorf("it is there already, and a new key would not open it: %w", repo.ErrWrongKey)}
+		}
+	}
+	return false, opens(ctx, rc, st)
+}
+
+// opens fails unless the key of the configuration opens the repository in the store.
+func opens(ctx context.Context, rc config.Repository, st store.Store) error {
+	secret, err := secretOf(ctx, rc)
+	if err != nil {
+		return err
+	}
+	_, err = repoopen.Open(ctx, st, secret)
+	return err
 }

@@ -193,6 +193,20 @@ func (s *site) testInitRefused(t *testing.T) {
 	}
 	back := changeFile(t, s.config, func(c string) string { return strings.Replace(c, "file: salvor.key", "file: passphrase", 1) })
 	s.here("init", "-o", "json").failedWith(t, exitRepository, "wrong_key")
+	s.here("init", "--plan", "-o", "json").failedWith(t, exitRepository, "wrong_key")
+	back()
+	// Nor does a new key, and what cannot be looked at is neither there nor missing.
+	elsewhere := inProcess(commands, nil, "-c", filepath.Join(s.dir, "sub", "new.yaml"), "-o", "json", "init", s.DSN(), "--repo", s.url(), "--plan")
+	elsewhere.failedWith(t, exitRepository, "wrong_key")
+	file := filepath.Join(s.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	back = changeFile(t, s.config, func(c string) string { return strings.Replace(c, s.url(), "file://"+file, 1) })
+	said, _ := s.here("init", "--plan", "-o", "json").failedWith(t, exitFailed, "failed")
+	if !strings.Contains(said, "repository local") || !strings.Contains(said, file) {
+		t.Errorf("of a repository that is a file: %s", said)
+	}
 	back()
 	back = changeFile(t, s.config, func(c string) string { return strings.Replace(c, s.Dir, s.elsewhere(t), 1) })
 	message, hint := s.here("init", "-o", "json").failedWith(t, exitNotNow, "wrong_data_dir")

@@ -16,7 +16,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/cache"
-	storeopen "github.com/salvor-dr/salvor/internal/store/open"
 )
 
 // repository is one that the configuration names, opened.
@@ -34,7 +33,7 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStore(ctx, c, storeopen.Options{})
+	st, err := s.openStore(ctx, c, false)
 	if errors.Is(err, store.ErrNotFound) {
 		// An empty repository made on the disk below a mount point would be the next
 		// trouble, so init is not the first thing to think of.
@@ -72,22 +71,6 @@ func (s *session) cacheDirectory() string {
 		}
 	}
 	return ""
-}
-
-// openStore opens the store of a repository, with its credentials.
-func openStore(ctx context.Context, c config.Repository, o storeopen.Options) (store.Store, error) {
-	if !c.Credentials.IsZero() {
-		for _, k := range []struct {
-			from config.Secret
-			to   *string
-		}{{c.Credentials.AccessKey, &o.Credentials.AccessKey}, {c.Credentials.SecretKey, &o.Credentials.SecretKey}} {
-			var err error
-			if *k.to, err = k.from.Resolve(ctx); err != nil {
-				return nil, &failed{exitUsage, "credentials_unreadable", "", fmt.Errorf("the credentials: %w", err)}
-			}
-		}
-	}
-	return storeopen.Open(ctx, c.URL, o)
 }
 
 // secretOf gives the configured key, nil where there is no encryption.

@@ -93,6 +93,15 @@ type Repository struct {
 
 	// Access key of an object store. Not set: it is looked for where its provider's tools do; for S3 that is the environment (AWS_ACCESS_KEY_ID), ~/.aws, the service account, and the machine's role.
 	Credentials Credentials `json:"credentials,omitzero"`
+
+	// Most bytes written to it in a second, by one command. 0: no limit.
+	UploadLimit Size `json:"upload_limit" default:"0"`
+
+	// Most bytes read from it in a second, by one command. 0: no limit.
+	DownloadLimit Size `json:"download_limit" default:"0"`
+
+	// Most reads, writes and other operations under way in it at the same time, by one command, for a place that takes few. 0: as many as the workers make.
+	Operations int `json:"operations" default:"0" min:"0" max:"1024"`
 }
 
 // Credentials are an access key of an object store.

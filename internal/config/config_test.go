@@ -383,6 +383,9 @@ repositories:
   url: file:///repo
   key: {env: KEY}
   encryption: aes-256-gcm # default
+  upload_limit: 0 # default
+  download_limit: 0 # default
+  operations: 0 # default
 backup:
   compression: zstd # default
   workers: 8 # $SALVOR_BACKUP_WORKERS

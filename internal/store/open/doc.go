@@ -1,5 +1,6 @@
 // Package open turns the URL of a store into the store. It is the only place
-// that knows every backend.
+// that knows every backend, and which of them repeats by itself what the place could
+// not do for the moment; the others are given store/retry.
 //
 //	file:///absolute/path                a directory (store/file)
 //	s3://bucket/prefix?region=…          a bucket of S3 or what speaks it (store/s3)

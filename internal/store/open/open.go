@@ -10,6 +10,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/file"
+	"github.com/salvor-dr/salvor/internal/store/retry"
 	"github.com/salvor-dr/salvor/internal/store/s3"
 )
 
@@ -28,6 +29,9 @@ type Options struct {
 	// Credentials are for stores that want an access key. None: the store looks
 	// for them where its provider's tools do.
 	Credentials Credentials
+	// Retry says how what the place cannot do for the moment is repeated: a request
+	// to S3, or an operation on a file system that is behind a network.
+	Retry retry.Policy
 }
 
 // Credentials are an access key.
@@ -65,12 +69,13 @@ func Open(ctx context.Context, rawURL string, o Options) (store.Store, error) {
 		if err != nil {
 			return nil, err // not s: an interface with a nil pointer in it is not nil
 		}
-		return s, nil
+		return retry.New(s, o.Retry), nil
 	case "s3":
 		so, err := s3.ParseURL(rawURL)
 		if err != nil {
 			return nil, refuse("s3:", err.Error())
 		}
+		so.Retry = o.Retry // it repeats by itself
 		so.Credentials = s3.Credentials{AccessKey: o.Credentials.AccessKey, SecretKey: o.Credentials.SecretKey}
 		s, err := s3.Open(ctx, so)
 		if err != nil {

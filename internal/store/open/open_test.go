@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/open"
+	"github.com/salvor-dr/salvor/internal/store/retry"
 )
 
 func TestOpen(t *testing.T) {
@@ -32,6 +35,9 @@ func TestOpen(t *testing.T) {
 	if s.String() != url {
 		t.Errorf("the store calls itself %s, want %s", s, url)
 	}
+	if _, ok := store.Ability[store.TempCleaner](s); !ok {
+		t.Error("nothing removes what killed writers left")
+	}
 	if _, err := store.Put(ctx, s, "k", []byte("x"), store.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +56,40 @@ func TestOpen(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What cannot be done for the moment is repeated, by each kind of store as it is told,
+// and somebody hears why.
+func TestOpenRepeats(t *testing.T) {
+	t.Parallel()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	told := 0
+	policy := retry.Policy{Attempts: 3, Pause: time.Millisecond, Repeating: func(err error, _ time.Duration) {
+		told++
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("repeated after: %v", err)
+		}
+	}}
+	s, err := open.Open(t.Context(), "s3://bucket/a?region=eu-west-1&endpoint=http://"+gone.Addr().String(), open.Options{Retry: policy, Credentials: open.Credentials{AccessKey: "AK", SecretKey: "hush"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Stat(t.Context(), "k"); !errors.Is(err, store.ErrUnavailable) || told != 2 {
+		t.Errorf("told of %d repetitions, and then: %v", told, err)
+	}
+	f, err := open.Open(t.Context(), "file://"+t.TempDir(), open.Options{Retry: policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, ok := f.(*retry.Store); !ok {
+		t.Errorf("a directory is a %T, which repeats nothing", f)
 	}
 }
 

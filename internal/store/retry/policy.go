@@ -33,6 +33,9 @@ type Policy struct {
 	Clock clock.Clock
 	// Jitter draws the pause from 0 to d; nil draws it at random.
 	Jitter func(d time.Duration) time.Duration
+	// Repeating is told of each error after which the call is repeated, and of the
+	// pause before that. Several goroutines call it. nil: nobody is told.
+	Repeating func(err error, pause time.Duration)
 }
 
 // WithDefaults fills in what is not set.
@@ -54,6 +57,9 @@ func (p Policy) WithDefaults() Policy {
 	}
 	if p.Jitter == nil {
 		p.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
+	}
+	if p.Repeating == nil {
+		p.Repeating = func(error, time.Duration) {}
 	}
 	return p
 }
@@ -83,6 +89,7 @@ func (p Policy) Do(ctx context.Context, call func(context.Context) error) error 
 			}
 			return err
 		}
+		p.Repeating(err, wait)
 		select {
 		case <-ctx.Done():
 		case <-p.Clock.After(wait):

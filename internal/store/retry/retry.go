@@ -10,7 +10,7 @@ import (
 
 // SmallMax is how many bytes of an object are kept to be written again. Locks,
 // heads and other documents are smaller.
-const SmallMax = 1 << 20
+const SmallMax = 256 << 10
 
 // Store repeats the operations of another store. It is a store.Store and a
 // store.Wrapper.

@@ -53,6 +53,13 @@ func TestPolicy(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc.policy.Jitter = full
+				told, paused := 0, time.Duration(0)
+				tc.policy.Repeating = func(err error, pause time.Duration) {
+					if !errors.Is(err, store.ErrUnavailable) {
+						t.Errorf("repeated after %v", err)
+					}
+					told, paused = told+1, paused+pause
+				}
 				began, calls := time.Now(), 0
 				err := tc.policy.Do(t.Context(), func(context.Context) error {
 					calls++
@@ -63,6 +70,9 @@ func TestPolicy(t *testing.T) {
 				}
 				if took := time.Since(began); calls != tc.calls || took != tc.took {
 					t.Errorf("%d calls in %v, want %d in %v", calls, took, tc.calls, tc.took)
+				}
+				if told != tc.calls-1 || paused != tc.took {
+					t.Errorf("told of %d repetitions after %v, want %d after %v", told, paused, tc.calls-1, tc.took)
 				}
 				if tc.attempts && (!strings.Contains(err.Error(), fmt.Sprintf("%d attempts", calls)) || !strings.Contains(err.Error(), "on holiday")) {
 					t.Errorf("error %q tells neither the attempts nor the reason", err)

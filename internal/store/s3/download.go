@@ -204,7 +204,9 @@ func (d *download) resume() error {
 	if d.failures >= policy.Attempts {
 		return fmt.Errorf("%w (%d times)", why, d.failures)
 	}
-	if err := d.pause(ctx, policy.Jitter(min(policy.Pause<<min(d.failures-1, 20), policy.PauseMax))); err != nil {
+	pause := policy.Jitter(min(policy.Pause<<min(d.failures-1, 20), policy.PauseMax))
+	policy.Repeating(d.s.fail("reading", d.key, why), pause)
+	if err := d.pause(ctx, pause); err != nil {
 		return errors.Join(err, why)
 	}
 	err := d.s.try(ctx, func(ctx context.Context) error { return d.request(ctx, d.at, d.end-d.at) })
