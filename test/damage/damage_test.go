@@ -47,20 +47,30 @@ type subject struct {
 
 func newSubject(t testing.TB, secrets []keys.Secret) *subject {
 	t.Helper()
+	return examine(t, build(t, newStore(nil), secrets, nil))
+}
+
+// examine does all steps with the sound repository, and keeps what they answer.
+func examine(t testing.TB, r *repository) *subject {
+	t.Helper()
+	s := &subject{secret: r.secret, objects: r.snapshot(), all: steps(r)}
 	var mu sync.Mutex
 	var touched map[string]bool
-	r := build(t, newStore(func(_ context.Context, c *mem.Call) error {
+	traced := &repository{t: t, store: newStore(func(_ context.Context, c *mem.Call) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if touched != nil && (c.Op == mem.OpOpen || c.Op == mem.OpStat) {
+		if c.Op == mem.OpOpen || c.Op == mem.OpStat {
 			touched[c.Key] = true
 		}
 		return nil
-	}), secrets, nil)
-	s := &subject{secret: r.secret, objects: r.snapshot(), all: steps(r)}
+	})}
+	for key, data := range s.objects {
+		traced.put(key, data)
+	}
+	dir := quickDir(t)
 	for _, st := range s.all {
 		touched = map[string]bool{}
-		answer, err := st.run(t.Context(), opening(t.Context(), r.store, s.secret), t.TempDir())
+		answer, err := st.run(t.Context(), opening(t.Context(), traced.store, s.secret), dir)
 		if err != nil {
 			t.Fatalf("%s of the sound repository: %v", st.name, err)
 		}
@@ -106,7 +116,7 @@ func (s *subject) bench(t *testing.T) *bench {
 }
 
 // quickDir is a directory in memory, where there is one: restores wait for the disk.
-func quickDir(t *testing.T) string {
+func quickDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "salvor-damage-")
 	if err != nil {
 		return t.TempDir()

@@ -8,6 +8,9 @@
 // with this one: it is opened, backups are listed, targets resolved, files and packs
 // read, WAL is fetched, a data directory restored.
 //
-// With -short bytes are sampled. test/system does the same to the repository of a
-// real cluster, at random, with the built binary.
+// The same is done at random to the repository that the built binary makes of a real
+// cluster. That test prints its seed, which SALVOR_TEST_SEED repeats;
+// SALVOR_TEST_DAMAGES says how many times it damages something.
+//
+// With -short bytes are sampled, and there is no real cluster.
 package damage

@@ -1,7 +1,6 @@
 package damage
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,15 +44,21 @@ const (
 
 // steps are all that anybody does with the repository.
 func steps(r *repository) []step {
-	all := []step{{"list", slow, list}, {"mark", quick, mark}}
-	for _, p := range []catalog.Place{original, takeover} {
+	cluster := r.places[0].Cluster
+	all := []step{{"list", slow, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
+		return list(ctx, objects, cluster)
+	}}}
+	for _, p := range r.places {
 		all = append(all,
+			step{"mark in " + string(p.Incarnation), quick, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
+				return mark(ctx, objects, p)
+			}},
 			step{"origin " + string(p.Incarnation), quick, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
 				o, err := place(ctx, objects, p)
 				return text(o), err
 			}},
 			step{"recover " + string(p.Incarnation), slow, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
-				return recovery(ctx, objects, p)
+				return recovery(ctx, objects, p, r.targets)
 			}})
 	}
 	for _, h := range r.heads {
@@ -79,11 +84,11 @@ func steps(r *repository) []step {
 		all = append(all, step{"fetch " + f.name, quick, func(ctx context.Context, objects *seal.Objects, dir string) (string, error) {
 			return fetched(ctx, objects, f, dir)
 		}})
-		if !bytes.HasPrefix(f.data, []byte{0x10, 0xD1}) {
-			continue // no segment
+		if !f.segment {
+			continue
 		}
 		all = append(all, step{"index of " + f.name, quick, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
-			footer, err := catalog.ReadWALFooter(ctx, objects, f.place.WALName(f.line, f.name))
+			footer, err := catalog.ReadWALFooter(ctx, objects, f.origin.Place().WALName(f.line, f.name))
 			return text(footer) + text(footer.Index), err
 		}})
 	}
@@ -121,8 +126,8 @@ func text(v any) string {
 }
 
 // list lists all backups of the cluster.
-func list(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
-	origins, err := catalog.Places(ctx, objects, original.Cluster)
+func list(ctx context.Context, objects *seal.Objects, cluster string) (string, error) {
+	origins, err := catalog.Places(ctx, objects, cluster)
 	if err != nil {
 		return "", err
 	}
@@ -138,8 +143,8 @@ func list(ctx context.Context, objects *seal.Objects, _ string) (string, error) 
 }
 
 // mark reads the mark of a backup under way.
-func mark(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
-	for o, err := range objects.Store().List(ctx, original.RunningName(""), store.ListOptions{}) {
+func mark(ctx context.Context, objects *seal.Objects, p catalog.Place) (string, error) {
+	for o, err := range objects.Store().List(ctx, p.RunningName(""), store.ListOptions{}) {
 		if err != nil {
 			return "", err
 		}
@@ -164,7 +169,7 @@ func place(ctx context.Context, objects *seal.Objects, p catalog.Place) (catalog
 }
 
 // recovery asks what can be recovered, and how to get to all kinds of target.
-func recovery(ctx context.Context, objects *seal.Objects, p catalog.Place) (string, error) {
+func recovery(ctx context.Context, objects *seal.Objects, p catalog.Place, targets []catalog.Target) (string, error) {
 	o, err := place(ctx, objects, p)
 	if err != nil {
 		return "", err
@@ -178,10 +183,7 @@ func recovery(ctx context.Context, objects *seal.Objects, p catalog.Place) (stri
 		return "", err
 	}
 	out := text(life) + text(w)
-	for _, target := range []catalog.Target{
-		{}, {Kind: catalog.ToImmediate}, {Kind: catalog.ToTime, Time: hour(6.9)}, {Kind: catalog.ToXID, XID: 42},
-		{Kind: catalog.ToLSN, LSN: at(4, 0x100)}, {BackupID: first, Kind: catalog.ToImmediate},
-	} {
+	for _, target := range targets {
 		c, err := life.Resolve(ctx, objects, target)
 		if err != nil {
 			return "", err
@@ -288,11 +290,10 @@ func verify(ctx context.Context, objects *seal.Objects, h catalog.Head) error {
 
 // fetched fetches a WAL file. After an error nothing must be at its destination.
 func fetched(ctx context.Context, objects *seal.Objects, f walFile, dir string) (string, error) {
-	o := catalog.Origin{Cluster: f.place.Cluster, SystemID: f.place.SystemID, Incarnation: f.place.Incarnation, Sizes: sizes}
 	dest := filepath.Join(dir, "fetched")
 	defer os.Remove(dest)
 	name := strings.TrimSuffix(f.name, ".partial") // nobody asks for a partial one by that name
-	err := fetch.Fetch(ctx, name, dest, []fetch.Source{{Name: "main", Objects: objects, Origin: o}})
+	err := fetch.Fetch(ctx, name, dest, []fetch.Source{{Name: "main", Objects: objects, Origin: f.origin}})
 	data, there := os.ReadFile(dest)
 	if err != nil && there == nil {
 		return "", fmt.Errorf("WRONG: it failed, and there is a file: %w", err)

@@ -49,25 +49,34 @@ func hour(h float64) time.Time {
 	return time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC).Add(time.Duration(h * float64(time.Hour)))
 }
 
+// originOf gives as much of a place's origin as fetching WAL takes.
+func originOf(p catalog.Place) catalog.Origin {
+	return catalog.Origin{Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation, Sizes: sizes}
+}
+
 // repository is a sound one, with what is in it.
 type repository struct {
 	t       testing.TB
 	store   *mem.Store
 	secret  *keys.Secret
 	objects *seal.Objects
+	places  []catalog.Place
+	targets []catalog.Target // that can be recovered to, in every place
 	heads   []catalog.Head
 	files   map[string]map[string][]byte // of each backup, by path
 	wal     []walFile
+
 	// spoil, if not nil, changes what is stored after it was hashed, as a codec or a
 	// machine at fault does.
 	spoil func(path string, plain []byte) []byte
 }
 
 type walFile struct {
-	place catalog.Place
-	line  pg.Timeline
-	name  string
-	data  []byte
+	origin  catalog.Origin
+	line    pg.Timeline
+	name    string
+	segment bool   // and no history
+	data    []byte // nil if it is not known
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -84,7 +93,11 @@ func must[T any](t testing.TB) func(T, error) T {
 // slots, none for one that is not encrypted.
 func build(t testing.TB, m *mem.Store, secrets []keys.Secret, spoil func(path string, plain []byte) []byte) *repository {
 	t.Helper()
-	r := &repository{t: t, store: m, files: map[string]map[string][]byte{}, spoil: spoil}
+	r := &repository{t: t, store: m, places: []catalog.Place{original, takeover}, files: map[string]map[string][]byte{}, spoil: spoil}
+	r.targets = []catalog.Target{
+		{}, {Kind: catalog.ToImmediate}, {Kind: catalog.ToTime, Time: hour(6.9)}, {Kind: catalog.ToXID, XID: 42},
+		{Kind: catalog.ToLSN, LSN: at(4, 0x100)}, {BackupID: first, Kind: catalog.ToImmediate},
+	}
 	if len(secrets) > 0 {
 		r.secret = &secrets[0]
 	}
@@ -279,7 +292,7 @@ func (r *repository) segment(p catalog.Place, tli pg.Timeline, n uint64, partial
 	}
 	x := walrec.Index{Header: header, Timeline: tli, From: at(n, 0), To: at(n+1, 0), Ending: walrec.EndsFull,
 		Events: []walrec.Event{commit(0x3000, uint32(n*10+1)), commit(0x9000, uint32(n*10+2))}}
-	f := walFile{p, tli, seg.Name(segmentSize), data}
+	f := walFile{originOf(p), tli, seg.Name(segmentSize), true, data}
 	if partial {
 		f.name += ".partial"
 	}
@@ -298,7 +311,7 @@ func (r *repository) segment(p catalog.Place, tli pg.Timeline, n uint64, partial
 
 func (r *repository) small(p catalog.Place, tli pg.Timeline, name, text string) {
 	r.must(r.objects.Put(r.t.Context(), p.WALName(tli, name), seal.WALSmall, []byte(text)))
-	r.wal = append(r.wal, walFile{p, tli, name, []byte(text)})
+	r.wal = append(r.wal, walFile{originOf(p), tli, name, false, []byte(text)})
 }
 
 // snapshot gives every object's bytes.
