@@ -65,6 +65,56 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
+// benchBlocks is a segment of 16 MiB of records with block references, as pgbench
+// writes them: updates, insertions into an index, commits, some page images.
+func benchBlocks() []byte {
+	const major = 17
+	w := newWriter(major, 8192, 16<<20, 1<<30)
+	ref := func(number, block uint32, id uint8, data, image int) []byte {
+		r := BlockRef{RelFileLocator: RelFileLocator{1663, 5, number}, Block: block, ID: id, HasImage: image > 0}
+		return blockHeader(major, r, id > 0, data, image, false)
+	}
+	random := uint32(1)
+	for i := 0; len(w.out) < w.segment-20000; i++ {
+		random = random*1664525 + 1013904223
+		block := random >> 8
+		account := ref(16384, block%160000, 0, 20, 0)
+		w.add(10, 0x40, 5, account, make([]byte, 20), make([]byte, 14))
+		w.add(10, 0x20, 5, append(account, ref(16384, block%7, 1, 60, 0)...), make([]byte, 80), make([]byte, 14))
+		w.add(11, 0x00, 5, ref(16390, block%27000, 0, 20, 0), make([]byte, 20), make([]byte, 2))
+		w.add(10, 0x40, 5, ref(16400, block%100, 0, 40, 0), make([]byte, 40), make([]byte, 14))
+		w.add(10, 0x00, 5, ref(16410, uint32(i)/100, 0, 30, 0), make([]byte, 30), make([]byte, 3))
+		if i%20 == 0 {
+			w.add(10, 0x40, 5, ref(16384, block%160000, 0, 20, 7000), make([]byte, 7020), make([]byte, 14))
+		}
+		w.commit(uint32(i), testTime.Add(time.Duration(i)*137*time.Microsecond))
+	}
+	w.switchSegment()
+	return w.out
+}
+
+func BenchmarkRecords(b *testing.B) {
+	wal := benchBlocks()
+	run := func(name string, opts Options) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(wal)))
+			for b.Loop() {
+				s, err := NewScanner(opts)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = s.Write(wal)
+				if _, err := s.Finish(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("not asked for", Options{})
+	count := 0
+	run("asked for", Options{Records: func(r *Record) { count += len(r.Blocks) }})
+}
+
 func BenchmarkEncode(b *testing.B) {
 	x := mustScan(b, benchWAL(true))
 	b.Run(fmt.Sprint(len(x.Events)), func(b *testing.B) {

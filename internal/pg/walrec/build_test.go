@@ -203,3 +203,46 @@ func (w *walWriter) fillTo(to int) {
 		w.filler(n)
 	}
 }
+
+// blockHeader writes the header of a block reference with so many bytes of data,
+// and an image of so many bytes if that is not zero, compressed if it has a hole.
+func blockHeader(major int, r BlockRef, sameRel bool, data, image int, hole bool) []byte {
+	le := binary.LittleEndian
+	flags := r.Fork
+	if data > 0 {
+		flags |= 0x20
+	}
+	if r.WillInit {
+		flags |= blockWillInit
+	}
+	if r.HasImage {
+		flags |= blockHasImage
+	}
+	if sameRel {
+		flags |= blockSameRel
+	}
+	b := le.AppendUint16([]byte{r.ID, flags}, uint16(data))
+	if r.HasImage {
+		b = le.AppendUint16(b, uint16(image))
+		b = le.AppendUint16(b, 40)
+		switch {
+		case !hole:
+			b = append(b, 0)
+		case major < 15:
+			b = append(b, imageHasHole|imageCompressed14, 9, 9)
+		default:
+			b = append(b, imageHasHole|0x08, 9, 9)
+		}
+	}
+	if !sameRel {
+		b = appendLocator(b, r.RelFileLocator)
+	}
+	return le.AppendUint32(b, r.Block)
+}
+
+func appendLocator(b []byte, l RelFileLocator) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, uint32(l.Tablespace))
+	b = le.AppendUint32(b, uint32(l.Database))
+	return le.AppendUint32(b, l.Number)
+}

@@ -174,7 +174,7 @@ func decode(major int, rec []byte, e *Event) error {
 	if e.Kind == Switch {
 		return nil
 	}
-	main, size, err := mainData(major, rec)
+	main, size, err := recordParts(major, rec, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrRecord, e.Kind, err)
 	}

@@ -22,7 +22,8 @@ const keepSmall = 2048
 // is the whole part, but only 2048 bytes of a part longer than
 // Options.MaxFragment. Sum covers all of the part all the same, so that a
 // record's checksum can always be checked. What is lost by the bound is the XID
-// of a CommitPrepared or AbortPrepared that has such a part: it is then 0.
+// of a CommitPrepared or AbortPrepared that has such a part, which is then 0,
+// and some of what a Record lists that is Cut.
 type Fragment struct {
 	Major  int    // of the WAL, as layouts depend on it
 	Start  pg.LSN // of the first byte; of a Tail, the record's LSN
@@ -43,38 +44,60 @@ type Fragment struct {
 // Overwrite event there says so. It wraps ErrFragments if the parts don't fit
 // to each other, ErrChecksum if they do but one was damaged.
 func Join(tail Fragment, rest ...Fragment) (Event, bool, error) {
-	fail := func(err error) (Event, bool, error) {
-		return Event{}, false, fmt.Errorf("joining the parts of the WAL record at %s: %w", tail.Start, err)
-	}
-	last := tail
-	for _, f := range rest {
-		// Between two parts stands a page header at most.
-		if f.Major != tail.Major || last.More == 0 || uint64(last.More) != uint64(f.Length)+uint64(f.More) ||
-			f.Start < last.End || f.Start > last.End+LongHeaderSize {
-			return fail(fmt.Errorf("%w: %d bytes are to follow at %s, not %d at %s",
-				ErrFragments, last.More, last.End, uint64(f.Length)+uint64(f.More), f.Start))
-		}
-		last = f
-	}
-	if last.More != 0 {
-		return fail(fmt.Errorf("%w: %d bytes after %s", ErrIncomplete, last.More, last.End))
-	}
-	rec, err := joinData(tail, rest)
+	rec, end, err := join(tail, rest)
 	if err != nil {
-		return fail(err)
-	}
-	if err := checkJoinedSum(rec, tail, rest); err != nil {
-		return fail(err)
+		return Event{}, false, joinError(tail, err)
 	}
 	k := kindOf(rec[17], rec[16])
 	if k == 0 {
 		return Event{}, false, nil
 	}
-	e := Event{Kind: k, LSN: tail.Start, EndLSN: last.End}
+	e := Event{Kind: k, LSN: tail.Start, EndLSN: end}
 	if err := decode(tail.Major, rec, &e); err != nil {
-		return fail(err)
+		return Event{}, false, joinError(tail, err)
 	}
 	return e, true, nil
+}
+
+// JoinRecord is Join for a record of any kind, as Options.Records is given it,
+// from the parts that Scanner.Ends gives.
+func JoinRecord(tail Fragment, rest ...Fragment) (Record, error) {
+	rec, end, err := join(tail, rest)
+	if err != nil {
+		return Record{}, joinError(tail, err)
+	}
+	var r Record
+	if err := decodeRecord(tail.Major, rec, &r); err != nil {
+		return Record{}, joinError(tail, err)
+	}
+	r.LSN, r.EndLSN = tail.Start, end
+	return r, nil
+}
+
+func joinError(tail Fragment, err error) error {
+	return fmt.Errorf("joining the parts of the WAL record at %s: %w", tail.Start, err)
+}
+
+// join gives the first bytes of the record, up to the first that was not kept,
+// and its end.
+func join(tail Fragment, rest []Fragment) (rec []byte, end pg.LSN, err error) {
+	last := tail
+	for _, f := range rest {
+		// Between two parts stands a page header at most.
+		if f.Major != tail.Major || last.More == 0 || uint64(last.More) != uint64(f.Length)+uint64(f.More) ||
+			f.Start < last.End || f.Start > last.End+LongHeaderSize {
+			return nil, 0, fmt.Errorf("%w: %d bytes are to follow at %s, not %d at %s",
+				ErrFragments, last.More, last.End, uint64(f.Length)+uint64(f.More), f.Start)
+		}
+		last = f
+	}
+	if last.More != 0 {
+		return nil, 0, fmt.Errorf("%w: %d bytes after %s", ErrIncomplete, last.More, last.End)
+	}
+	if rec, err = joinData(tail, rest); err != nil {
+		return nil, 0, err
+	}
+	return rec, last.End, checkJoinedSum(rec, tail, rest)
 }
 
 // joinData gives the record's first bytes, up to the first that was not kept.

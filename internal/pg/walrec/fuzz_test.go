@@ -67,12 +67,39 @@ func FuzzScan(f *testing.F) {
 		if d := cmp.Diff(x, decoded); d != "" {
 			t.Fatalf("encoded and decoded: %s", d)
 		}
+		fuzzRecords(t, b, x, opts)
 		if x.Tail != nil {
 			if _, _, err := Join(*x.Tail, *x.Tail); err == nil {
 				t.Fatal("a record was joined of two beginnings")
 			}
 		}
 	})
+}
+
+// fuzzRecords asks for the records of the same bytes: as far as their insides are
+// right, the rest is found as without.
+func fuzzRecords(t *testing.T, b []byte, x Index, opts Options) {
+	at := x.From
+	opts.Records = func(r *Record) {
+		if r.LSN < at || r.EndLSN <= r.LSN || len(r.Blocks) > idMaxBlock+1 {
+			t.Fatalf("%+v after %s", r, at)
+		}
+		at = r.EndLSN
+	}
+	s, err := NewScanner(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = s.Write(b)
+	y, err := s.Finish()
+	if y.To > x.To || err == nil && cmp.Diff(x, y) != "" {
+		t.Fatalf("with records: %s, %v", cmp.Diff(x, y), err)
+	}
+	if _, tail := s.Ends(); tail != nil {
+		if _, err := JoinRecord(*tail, *tail); err == nil {
+			t.Fatal("a record was joined of two beginnings")
+		}
+	}
 }
 
 // FuzzDecodeIndex: what can be decoded is encoded to what decodes to the same.
@@ -130,6 +157,13 @@ func FuzzDecodeRecord(f *testing.F) {
 	w := newWriter(18, 8192, 1<<20, 1<<20)
 	f.Add(w.record(rmgrTablespace, 0, 5, nil, nil, tablespaceBytes(16385, "/mnt/fast")), 18)
 	f.Add(w.record(rmgrTablespace, 0, 5, nil, nil, []byte{1, 2, 3, 4, '/'}), 18)
+	ref := blockHeader(18, BlockRef{HasImage: true, Block: 9}, false, 3, 30, true)
+	f.Add(w.record(10, 0x40, 5, append(ref, blockHeader(18, BlockRef{ID: 1}, true, 0, 0, false)...), make([]byte, 33), []byte{1, 2, 3}), 18)
+	drops := appendLocator(appendNumbers(timeBytes(testTime), xinfoRels|xinfoSubxacts, 1, 7, 1), RelFileLocator{1663, 5, 9})
+	f.Add(w.record(rmgrXact, 0x81, 5, nil, nil, drops), 18)
+	f.Add(w.record(rmgrDatabase, 0x21, 5, nil, nil, appendNumbers(nil, 5, 1, 1663)), 18)
+	f.Add(w.record(rmgrStorage, 0x21, 5, nil, nil, appendNumbers(nil, 5, 1663, 5, 9, 7)), 18)
+	f.Add(w.record(rmgrStorage, 0x11, 5, nil, nil, appendNumbers(nil, 1663, 5, 9, 0)), 18)
 	f.Fuzz(func(t *testing.T, b []byte, major int) {
 		for k := Commit; k <= TablespaceCreate; k++ {
 			e := Event{Kind: k}
@@ -139,6 +173,13 @@ func FuzzDecodeRecord(f *testing.F) {
 			case err != nil && !errors.Is(err, ErrRecord):
 				t.Fatal(err)
 			}
+		}
+		var r Record
+		if err := decodeRecord(major, b, &r); err != nil && !errors.Is(err, ErrRecord) {
+			t.Fatal(err)
+		}
+		if len(r.Dropped)*relFileLocatorSize > len(b) || len(r.Tablespaces)*4 > len(b) || r.Change > lastChange {
+			t.Fatalf("%d bytes became %+v", len(b), r)
 		}
 	})
 }

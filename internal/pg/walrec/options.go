@@ -7,9 +7,9 @@ import (
 )
 
 // DefaultMaxFragment is the longest part of a record that crosses a segment's
-// end of which an Index keeps every byte. Only commits and aborts of prepared
-// transactions need that, and those exceed it with about 16,000
-// subtransactions or 4,000 invalidation messages.
+// end of which an Index keeps every byte. Only commits and aborts need that, of
+// prepared transactions and of those that drop relations, and they exceed it with
+// about 16,000 subtransactions, 5,000 relations or 4,000 invalidation messages.
 const DefaultMaxFragment = 64 << 10
 
 // Options of a Scanner or Reader. The zero value scans whole segments.
@@ -28,9 +28,19 @@ type Options struct {
 	// SkipCRC leaves out the check of records' checksums.
 	SkipCRC bool
 
-	// MaxFragment is the longest part of a record, in bytes, that Index.Head
-	// and Index.Tail keep whole; see Fragment. Zero means DefaultMaxFragment;
-	// the least is 2048.
+	// Records, if not nil, is called with each whole record that lies within the
+	// input, in order, after its checksum was found right. The Record and what it
+	// points to are good for the call only. The insides of all records are then
+	// checked, not only those of events. For records that cross the input's ends
+	// see Scanner.Ends.
+	Records func(*Record)
+
+	// NoEvents leaves events out of the Index, whose memory grows with them.
+	NoEvents bool
+
+	// MaxFragment is the longest part of a record, in bytes, that Index.Head,
+	// Index.Tail and Scanner.Ends keep whole; see Fragment. Zero means
+	// DefaultMaxFragment; the least is 2048.
 	MaxFragment int
 }
 

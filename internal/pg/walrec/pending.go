@@ -9,8 +9,8 @@ import (
 )
 
 // maxAssembled bounds the memory for one record within a stream. Only the end
-// of a prepared transaction may need more than keepSmall bytes; one beyond this
-// bound has about 16 million subtransactions, and its XID becomes 0.
+// of a transaction may need more than keepSmall bytes; one beyond this bound has
+// about 16 million subtransactions, and the XID of a prepared one becomes 0.
 const maxAssembled = 64 << 20
 
 // pending is a record of which not all bytes have been seen: one that crosses
@@ -52,29 +52,50 @@ func (r *pending) add(tab *crc32.Table, b []byte) {
 	r.got += uint32(len(b))
 }
 
-// setKind decides what to keep, once the header is whole.
-func (r *pending) setKind() {
+// setKind decides what to keep, once the header is whole. With records, it is
+// also what decodeRecord needs.
+func (r *pending) setKind(records bool) {
 	r.kind = kindOf(r.kept[17], r.kept[16])
-	switch r.kind {
-	case 0:
-		r.keep = recordHeaderSize
-	case CommitPrepared, AbortPrepared:
-		r.keep = maxAssembled
-	default:
-		r.keep = keepSmall
+	r.keep = eventBytes(r.kind)
+	if records {
+		r.keep = max(keepSmall, r.keep)
+		if m := r.kept[17]; m == rmgrXact || m == rmgrDatabase {
+			r.keep = maxAssembled
+		}
 	}
 }
 
-// fragment makes a Fragment of what was seen, or nil if the record is known to
-// be no event.
+// eventBytes is how much of an event's record decode needs.
+func eventBytes(k Kind) int {
+	switch k {
+	case 0:
+		return recordHeaderSize
+	case CommitPrepared, AbortPrepared:
+		return maxAssembled
+	}
+	return keepSmall
+}
+
+// event makes a Fragment of what was seen, with what is needed if it is an
+// event; nil if it is known to be none.
+func (r *pending) event(tab *crc32.Table, major int, end pg.LSN, maxData int) *Fragment {
+	f := r.fragment(tab, major, end, maxData)
+	// Resource manager and info stand in the first 18 bytes.
+	if !r.head && len(f.Data) >= 18 {
+		k := kindOf(f.Data[17], f.Data[16])
+		if k == 0 {
+			return nil
+		}
+		f.Data = slices.Clip(f.Data[:min(len(f.Data), eventBytes(k))])
+	}
+	return f
+}
+
+// fragment makes a Fragment of what was seen, with all that was kept.
 func (r *pending) fragment(tab *crc32.Table, major int, end pg.LSN, maxData int) *Fragment {
 	f := Fragment{Major: major, Start: r.start, End: end, Length: r.got, More: r.left(), Sum: r.sum}
 	if !r.head {
 		known := r.kept[:min(len(r.kept), recordHeaderSize)]
-		// Resource manager and info stand in the first 18 bytes.
-		if len(known) >= 18 && kindOf(known[17], known[16]) == 0 {
-			return nil
-		}
 		f.Sum = joinSums(crc32.Checksum(known, tab), r.sum, uint64(int(r.got)-len(known)))
 	}
 	if int64(r.got) > int64(maxData) {

@@ -47,7 +47,9 @@ const (
 	idDataLong    = 254
 	idDataShort   = 255
 
+	blockFork     = 0x0F
 	blockHasImage = 0x10
+	blockWillInit = 0x40
 	blockSameRel  = 0x80
 
 	imageHasHole       = 0x01
@@ -59,13 +61,15 @@ const (
 var (
 	errCut     = errors.New("cut before its main data")
 	errLengths = errors.New("lengths of its parts do not add up")
+	errBlocks  = errors.New("block references out of order")
 )
 
-// mainData finds the main data of a record of which rec are the first bytes: it
-// passes over the headers of block references and the block data, which stand
-// before it. It returns the part of the main data within rec, and the size of
-// the whole. The walk is that of DecodeXLogRecord (xlogreader.c).
-func mainData(major int, rec []byte) (data []byte, size int, err error) {
+// recordParts finds the main data of a record of which rec are the first bytes:
+// it passes over the headers of block references, which it appends to refs unless
+// that is nil, and the block data. It returns the part of the main data within
+// rec, and the size of the whole. The walk is that of DecodeXLogRecord
+// (xlogreader.c).
+func recordParts(major int, rec []byte, refs *[]BlockRef) (data []byte, size int, err error) {
 	if len(rec) < recordHeaderSize {
 		return nil, 0, errCut
 	}
@@ -95,6 +99,14 @@ func mainData(major int, rec []byte) (data []byte, size int, err error) {
 			head, body, ok := blockReference(major, h)
 			if !ok {
 				return nil, 0, errCut
+			}
+			if refs != nil {
+				if head > len(h) {
+					return nil, 0, errCut
+				}
+				if err := appendRef(refs, h[:head]); err != nil {
+					return nil, 0, err
+				}
 			}
 			off += head
 			blocks += body
@@ -141,6 +153,32 @@ func blockReference(major int, h []byte) (head, body int, ok bool) {
 		head += relFileLocatorSize
 	}
 	return head + 4, body, true // the block number ends it
+}
+
+// appendRef reads the block reference header h, of which blockReference gave the
+// size. The relation may be that of the reference before.
+func appendRef(refs *[]BlockRef, h []byte) error {
+	le := binary.LittleEndian
+	list := *refs
+	ref := BlockRef{
+		ID: h[0], Fork: h[1] & blockFork, Block: le.Uint32(h[len(h)-4:]),
+		HasImage: h[1]&blockHasImage != 0, WillInit: h[1]&blockWillInit != 0,
+	}
+	n := len(list)
+	if n > 0 && list[n-1].ID >= ref.ID {
+		return errBlocks
+	}
+	switch {
+	case h[1]&blockSameRel == 0:
+		l := h[len(h)-4-relFileLocatorSize:]
+		ref.RelFileLocator = RelFileLocator{pg.OID(le.Uint32(l)), pg.OID(le.Uint32(l[4:])), le.Uint32(l[8:])}
+	case n == 0:
+		return errBlocks
+	default:
+		ref.RelFileLocator = list[n-1].RelFileLocator
+	}
+	*refs = append(list, ref)
+	return nil
 }
 
 // Parts of a commit or abort record, in their order, by flag in xinfo (XACT_XINFO_HAS_*, xact.h).

@@ -34,6 +34,8 @@ type Scanner struct {
 	end       pg.LSN // of the latest whole record
 	rec       pending
 	head      *Fragment
+	tail      *Fragment // also of no event; see Ends
+	record    Record
 	events    []Event
 	ending    Ending
 	err       error
@@ -250,7 +252,7 @@ func (s *Scanner) feed(b []byte) bool {
 			s.stop(EndsEarly, r.start, err)
 			return false
 		}
-		r.setKind()
+		r.setKind(s.opts.Records != nil)
 	}
 	r.add(s.tab, b)
 	return true
@@ -262,7 +264,7 @@ func (s *Scanner) complete(end pg.LSN) bool {
 	r.active = false
 	if r.head {
 		if !s.midPage {
-			s.head = r.fragment(s.tab, s.first.Major, end, s.opts.MaxFragment)
+			s.head = r.event(s.tab, s.first.Major, end, s.opts.MaxFragment)
 		}
 		s.end = end
 		return true
@@ -274,6 +276,9 @@ func (s *Scanner) complete(end pg.LSN) bool {
 		}
 	}
 	s.prev, s.prevKnown = r.start, true
+	if s.opts.Records != nil && !s.report(r.kept, r.start, end) {
+		return false
+	}
 	if r.kind == 0 {
 		s.end = end
 		return true
@@ -309,6 +314,9 @@ func (s *Scanner) records(p []byte, off int, at pg.LSN) {
 		}
 		off = align8(off + int(total))
 		s.prev, s.prevKnown = lsn, true
+		if s.opts.Records != nil && !s.report(rec, lsn, at+pg.LSN(off)) {
+			return
+		}
 		k := kindOf(rec[17], rec[16])
 		if k == 0 {
 			s.end = at + pg.LSN(off)
@@ -332,8 +340,22 @@ func (s *Scanner) badSum(lsn pg.LSN, header []byte, got uint32) {
 	s.stop(Damaged, lsn, fmt.Errorf("%w: %08X in the record, %08X computed", ErrChecksum, storedSum(header), got))
 }
 
+// report hands a whole record, of which rec are the first bytes, to Options.Records.
+func (s *Scanner) report(rec []byte, lsn, end pg.LSN) bool {
+	if err := decodeRecord(s.first.Major, rec, &s.record); err != nil {
+		s.stop(Damaged, lsn, err)
+		return false
+	}
+	s.record.LSN, s.record.EndLSN = lsn, end
+	s.opts.Records(&s.record)
+	return true
+}
+
 // event decodes a whole record and notes it.
 func (s *Scanner) event(k Kind, rec []byte, lsn, end pg.LSN) bool {
+	if s.opts.NoEvents {
+		s.events = s.events[:0]
+	}
 	if len(s.events) == cap(s.events) {
 		s.grow(lsn)
 	}
@@ -384,7 +406,7 @@ func (s *Scanner) Finish() (Index, error) {
 		From:     s.from,
 		Head:     s.head,
 	}
-	if len(s.events) > 0 {
+	if len(s.events) > 0 && !s.opts.NoEvents {
 		x.Events = s.events
 	}
 	if s.ending == EndsEarly && whole && s.switchedByHead() {
@@ -399,11 +421,12 @@ func (s *Scanner) Finish() (Index, error) {
 		s.ending = EndsFull
 		s.end = s.at
 		if s.rec.active && !(s.rec.head && s.midPage) {
-			f := s.rec.fragment(s.tab, s.first.Major, s.at, s.opts.MaxFragment)
+			f := s.rec.event(s.tab, s.first.Major, s.at, s.opts.MaxFragment)
 			if s.rec.head {
-				x.Head = f
+				s.head, x.Head = f, f
 			} else {
 				x.Tail = f
+				s.tail = s.rec.fragment(s.tab, s.first.Major, s.at, s.opts.MaxFragment)
 			}
 		}
 	default:
@@ -432,6 +455,12 @@ func (s *Scanner) switchedByHead() bool {
 	last := s.head.Data[n-8:]
 	return kindOf(last[1], last[0]) == Switch && last[2] == 0 && last[3] == 0
 }
+
+// Ends gives, after Finish, the parts of the records that cross the ends of the
+// input, for JoinRecord: the Index's Head, and the beginning of a record that goes
+// on after it. Unlike Index.Tail that is given whatever the record is. With
+// Options.Records it has what decoding the record needs.
+func (s *Scanner) Ends() (head, tail *Fragment) { return s.head, s.tail }
 
 // Cause says why the scan stopped before the input's end: an *Error, or nil if
 // it did not. After Finish it is complete.
