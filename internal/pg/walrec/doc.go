@@ -1,8 +1,10 @@
 // Package walrec reads PostgreSQL's write-ahead log (WAL), versions 14 to 18:
-// pages, and of the records those that a restore asks about. It answers, from
-// one pass over each segment: which transactions end there and when, where
-// restore points and checkpoints are, which tablespaces are created, and where
-// WAL ends.
+// pages, and of the records what a restore and an incremental backup ask about.
+// It answers, from one pass over each segment: which transactions end there and
+// when, where restore points and checkpoints are, which tablespaces are created,
+// and where WAL ends; and if it is asked to, which blocks of relations each
+// record changes, and which relations, databases and tablespaces come, go or are
+// cut.
 //
 // # Words
 //
@@ -15,6 +17,8 @@
 //   - An Event is a record that matters to a restore; see Kind.
 //   - A Fragment is the part of a record in one segment, if it crosses the
 //     segment's end. Join makes an event of a record's fragments.
+//   - A Record is what any record says of relations' files. A block reference
+//     in it names a block that the record changes, or only depends on.
 //   - An Index is all that was found in one segment. EncodeIndex makes it small.
 //
 // # How it works
@@ -28,14 +32,32 @@
 // checksum is computed as its bytes go by, and only the few bytes that decoding
 // needs are kept. A Reader is a Scanner that is read from.
 //
+// With Options.Records the block references and the data of every record are read
+// as well, which about doubles the work. The headers of block references stand at
+// a record's beginning and take less than 1 KiB. The only data that may be long
+// are those of a transaction's end, where the relations that it drops stand after
+// its subtransactions. A record that crosses the input's end, as when each segment
+// is scanned alone, comes in two parts or more, from Scanner.Ends, and JoinRecord
+// reads it.
+//
+// What changes relations' files without a block reference is this: forks created,
+// relations truncated and dropped, databases copied and dropped, tablespaces
+// dropped; the free space map, most changes of which are not logged at all; and
+// bits of the visibility map, which records of the heap clear without a reference
+// to it. Pages that are nothing but zeros may be added without any record. With
+// wal_level=minimal a relation that the same transaction made or cut is written
+// without WAL.
+//
 // The rules are those of PostgreSQL's own reader (xlogreader.c); the layouts
-// are those of xlog_internal.h, xlogrecord.h, xact.h, tablespace.h and pg_control.h, as
+// are those of xlog_internal.h, xlogrecord.h, xact.h, storage_xlog.h, dbcommands_xlog.h,
+// tablespace.h and pg_control.h, as
 // little-endian machines with 64-bit alignment write them. Where versions
 // differ: the page's magic tells the version; a compressed page image is
 // flagged by bit 0x02 in 14 and by bits 0x1C from 15 on; dropped statistics
 // appear in commit records with 15 and take 16 bytes instead of 12 from 18 on;
 // checkpoints and end-of-recovery records tell wal_level from 17 on; custom
-// resource managers exist from 15 on.
+// resource managers exist from 15 on; databases are created through WAL from 15
+// on, which gave dropping them another number.
 //
 // # Where WAL ends
 //
