@@ -30,6 +30,7 @@ import (
 type initFlags struct {
 	repos   []string
 	cluster string
+	role    string
 	plain   bool
 	plan    bool
 }
@@ -42,8 +43,8 @@ func initCommand(s *session) *cobra.Command {
 		GroupID: groupSetup,
 		Long: `Look at the running server, write a small salvor.yaml if there is none, create
 the repositories it names and their keys, and make a place for the cluster in
-them. It prints the archive_command to set. It is safe to run again: what is
-there stays, what is missing is made.
+them. It prints the SQL that sets up archiving, and gives a role what it needs. It
+is safe to run again: what is there stays, what is missing is made.
 
 DSN is a connection URL or string; without it, libpq's variables and defaults
 count, or what the configuration says.`,
@@ -52,6 +53,7 @@ count, or what the configuration says.`,
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.repos, "repo", nil, "`URL` of a repository, as file:///var/lib/salvor/repo or s3://bucket/prefix?region=eu-west-1, or NAME=URL; can be repeated")
 	fl.StringVar(&f.cluster, "cluster", "", "`name` of the cluster (else main)")
+	fl.StringVar(&f.role, "role", "", "`name` of the role that Salvor connects as from then on, which need not be a superuser nor exist (else who connects now)")
 	fl.BoolVar(&f.plain, "no-encryption", false, "store everything in the clear")
 	planFlag(cmd, &f.plan)
 	cmd.RunE = s.run(func(ctx context.Context, args []string) error {
@@ -78,6 +80,9 @@ type initView struct {
 	ArchiveMode     string              `json:"archive_mode"`
 	RestartRequired bool                `json:"restart_required"`
 	SQL             []string            `json:"sql"`
+
+	database string // where the SQL must be run, if that matters
+	role     string // the configuration's, if it is not who connects now
 }
 
 type initRepository struct {
@@ -119,7 +124,7 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 		return noServer(err)
 	}
 	defer db.Close()
-	srv, err := db.Server(ctx)
+	srv, err := askRole(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -142,6 +147,9 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 		return err
 	}
 	if err := s.initPlace(ctx, c, srv, control, &v); err != nil {
+		return err
+	}
+	if err := v.granting(ctx, db, srv, c.Postgres.User); err != nil {
 		return err
 	}
 	if err := v.archiving(srv); err != nil {
@@ -178,9 +186,9 @@ func (s *session) initConfig(ctx context.Context, dsn string, f initFlags) (*ini
 	if err != nil {
 		return nil, false, err
 	}
-	if dsn != "" || len(f.repos) > 0 || f.cluster != "" || f.plain {
+	if dsn != "" || len(f.repos) > 0 || f.cluster != "" || f.role != "" || f.plain {
 		return nil, false, usageError("change "+path+" and run salvor init again, or name another file with -c",
-			"%s exists: DSN, --repo, --cluster and --no-encryption are for making a new configuration", path)
+			"%s exists: DSN, --repo, --cluster, --role and --no-encryption are for making a new configuration", path)
 	}
 	c, err := config.Load(path, s.env)
 	if err != nil {
@@ -204,7 +212,7 @@ func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) 
 	}
 	c := &initial{path: path, dsn: &at}
 	m := config.Minimal{Cluster: cmp.Or(f.cluster, "main")}
-	if m.Postgres, err = c.newPostgres(ctx); err != nil {
+	if m.Postgres, err = c.newPostgres(ctx, f.role); err != nil {
 		return nil, err
 	}
 	if m.Repositories, err = c.newRepositories(f); err != nil {
@@ -219,19 +227,23 @@ func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) 
 	return c, nil
 }
 
-// newPostgres asks the server where its data is.
-func (c *initial) newPostgres(ctx context.Context) (config.Postgres, error) {
+// newPostgres asks the server where its data is. The password is that of whoever
+// connects now, so it is not for another role.
+func (c *initial) newPostgres(ctx context.Context, role string) (config.Postgres, error) {
 	db, err := conn.Open(ctx, *c.dsn)
 	if err != nil {
 		return config.Postgres{}, noServer(err)
 	}
 	defer db.Close()
-	srv, err := db.Server(ctx)
+	srv, err := askRole(ctx, db)
 	if err != nil {
 		return config.Postgres{}, err
 	}
 	at := db.Config()
-	p := config.Postgres{DataDir: srv.DataDirectory, Host: at.Host, Port: at.Port, User: at.User, Database: at.Database}
+	p := config.Postgres{DataDir: srv.DataDirectory, Host: at.Host, Port: at.Port, User: cmp.Or(role, at.User), Database: at.Database}
+	if p.User != at.User {
+		return p, nil
+	}
 	password, err := passwordIn(*c.dsn)
 	if err == nil && password != "" {
 		const name = "salvor.pgpass"
@@ -239,6 +251,17 @@ func (c *initial) newPostgres(ctx context.Context) (config.Postgres, error) {
 		c.files = append(c.files, newFile{filepath.Join(filepath.Dir(c.path), name), []byte(password + "\n"), 0o600})
 	}
 	return p, err
+}
+
+// askRole asks the server about itself. A role that may not see that is told which SQL
+// lets it.
+func askRole(ctx context.Context, db *conn.Conn) (conn.Server, error) {
+	srv, err := db.Server(ctx)
+	if conn.PermissionDenied(err) {
+		at := db.Config()
+		err = withHint(err, fmt.Sprintf("as superuser, in database %s, run:\n%s", at.Database, strings.TrimSpace(conn.ShowSQLGrants(at.User, db.Version()))))
+	}
+	return srv, err
 }
 
 // noServer adds to the error of a server that cannot be reached how to name another.
@@ -458,6 +481,30 @@ func (s *session) initPlace(ctx context.Context, c *initial, srv conn.Server, co
 	return catalog.WriteMarker(c.Postgres.DataDir, marker)
 }
 
+// granting says what a superuser must do for the role of the configuration.
+func (v *initView) granting(ctx context.Context, db *conn.Conn, srv conn.Server, role string) error {
+	sql := ""
+	if role == srv.User {
+		if !srv.CanBackup {
+			sql = conn.ShowSQLGrants(role, srv.Version)
+		}
+	} else {
+		exists, err := db.RoleExists(ctx, role)
+		if err != nil {
+			return err
+		}
+		v.role = role
+		if sql = conn.ShowSQLRole(role, srv.Version); exists {
+			sql = conn.ShowSQLGrants(role, srv.Version)
+		}
+	}
+	if sql != "" {
+		v.SQL = append(v.SQL, strings.Split(strings.TrimSpace(sql), "\n")...)
+		v.database = db.Config().Database
+	}
+	return nil
+}
+
 // archiving says what is left to do on the server.
 func (v *initView) archiving(srv conn.Server) error {
 	want, err := archiveCommand(v.ConfigFile)
@@ -512,12 +559,19 @@ It opens the repositories when the key file is lost; losing both loses every bac
 			fmt.Fprintf(w, "\nWAL archiving is set up. Next: salvor backup\n")
 			return
 		}
-		fmt.Fprintf(w, "\nLet PostgreSQL archive its WAL. As superuser, run:\n\n")
+		if v.database == "" {
+			fmt.Fprintf(w, "\nLet PostgreSQL archive its WAL. As superuser, run:\n\n")
+		} else {
+			fmt.Fprintf(w, "\nGive the role its rights, and let PostgreSQL archive its WAL. As superuser, in database %s, run:\n\n", v.database)
+		}
 		for _, q := range v.SQL {
 			fmt.Fprintf(w, "    %s\n", q)
 		}
 		if v.RestartRequired {
 			fmt.Fprintf(w, "\nand restart the server: archive_mode and wal_level are read at its start only.\n")
+		}
+		if v.role != "" {
+			fmt.Fprintf(w, "\nThe role needs a way in, too: a line in pg_hba.conf, or a password. Then see: salvor doctor\n")
 		}
 		fmt.Fprintf(w, "\nThen: salvor backup\n")
 	})

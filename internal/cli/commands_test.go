@@ -34,6 +34,7 @@ func TestCommands(t *testing.T) {
 		{"init, with a second repository", s.testInitSecond},
 		{"init, refused", s.testInitRefused},
 		{"init, with a password", s.testInitPassword},
+		{"init, with a role of its own", s.testInitRole},
 		{"wal status, without a backup", s.testNoBackup},
 		{"backup", s.testBackup},
 		{"backups list and show", s.testBackups},
@@ -248,6 +249,56 @@ func (s *site) testInitPassword(t *testing.T) {
 			t.Errorf("%s: the configuration leads to %q, %v", name, got, err)
 		}
 	}
+}
+
+// init writes the SQL for a role that is no superuser, exactly what it needs.
+func (s *site) testInitRole(t *testing.T) {
+	const role, quoted = `odd "role"`, `"odd ""role"""`
+	file := filepath.Join(s.dir, "role", "salvor.yaml")
+	init := func(args ...string) result {
+		return inProcess(commands, nil, append([]string{"-c", file, "-o", "json", "init"}, args...)...)
+	}
+	sql := func(r result) string {
+		t.Helper()
+		if r.exit != 0 {
+			t.Fatalf("%+v", r)
+		}
+		var all []string
+		for _, q := range decoded[initView](t, r.stdout).SQL {
+			if !strings.Contains(q, "archive_command") && !strings.Contains(q, "pg_reload_conf") {
+				all = append(all, q)
+			}
+		}
+		return strings.Join(all, "\n")
+	}
+	made := sql(init(s.DSN(), "--no-encryption", "--repo", "file://"+s.dir+"/role/repo", "--role", role))
+	if !strings.HasPrefix(made, "CREATE ROLE "+quoted+" LOGIN REPLICATION;\nGRANT pg_monitor TO "+quoted) {
+		t.Fatalf("the SQL is\n%s", made)
+	}
+	init("--role", role).failedWith(t, exitUsage, "usage") // there is a configuration now
+	s.Exec(made)
+	c, err := config.Load(file, nil)
+	if err != nil || c.Postgres.User != role || !c.Postgres.Password.IsZero() {
+		t.Errorf("the configuration has %+v, %v", c.Postgres, err)
+	}
+	if left := sql(init()); left != "" {
+		t.Errorf("as that role there is left to do:\n%s", left)
+	}
+	s.Exec("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_backup_start(text, boolean) FROM " + quoted)
+	grants := sql(init())
+	if !strings.HasPrefix(grants, "ALTER ROLE "+quoted) || !strings.Contains(grants, "pg_backup_start") {
+		t.Errorf("without a right the SQL is\n%s", grants)
+	}
+	s.Exec("REVOKE pg_monitor FROM " + quoted)
+	_, hint := init().failedWith(t, exitNotNow, "postgres_privilege")
+	if !strings.Contains(hint, grants) {
+		t.Errorf("without pg_monitor the hint is\n%s", hint)
+	}
+	s.Exec(grants)
+	if left := sql(init()); left != "" {
+		t.Errorf("with all rights there is left to do:\n%s", left)
+	}
+	s.Exec("DROP OWNED BY " + quoted + "; DROP ROLE " + quoted)
 }
 
 func (s *site) testNoBackup(t *testing.T) {

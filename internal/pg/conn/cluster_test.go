@@ -402,6 +402,18 @@ func TestGrantsAreWhatARoleNeeds(t *testing.T) {
 	}
 
 	c.Exec(conn.ShowSQLGrants(role, poor.Version()))
+	made := role + ` "made" of 'odd' signs`
+	for _, want := range []bool{false, true} {
+		if is, err := poor.RoleExists(ctx, made); err != nil || is != want {
+			t.Errorf("the role exists: %v, %v, want %v", is, err, want)
+		}
+		if !want {
+			c.Exec(conn.ShowSQLRole(made, poor.Version()))
+		}
+	}
+	if s, err := as(t, c, made).Server(ctx); err != nil || !s.CanBackup || !s.IsReplication || s.Superuser {
+		t.Errorf("a role that was made: %+v, %v", s, err)
+	}
 	cn := as(t, c, role)
 	s, err = cn.Server(ctx)
 	if err != nil || s.DataDirectory != c.Dir || !s.CanBackup || !s.IsReplication || s.Superuser {
