@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"github.com/salvor-dr/salvor/internal/backup"
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -88,6 +89,8 @@ func sentinels() []sentinel {
 		{storeopen.ErrURL, exitUsage, "url_invalid", "a repository's url is as file:///var/lib/salvor/repo or s3://bucket/prefix?region=eu-west-1"},
 		{store.ErrUnsafe, exitRepository, "store_unsafe", "use another object store: locks and backups rely on what this one ignores"},
 		{store.ErrNoSpace, exitFailed, "no_space", "make room where the repository is; `salvor backups delete` removes a backup"},
+		{syscall.ENOSPC, exitFailed, "no_space", "make room on the file system that the message names, and run it again"},
+		{syscall.EDQUOT, exitFailed, "no_space", "make room in the quota of the file system that the message names, and run it again"},
 		{store.ErrPermission, exitFailed, "store_permission", "run it as root or as PostgreSQL's user; if it was: is the storage read-only, or may the access key not do this?"},
 		{repo.ErrWrongKey, exitRepository, "wrong_key", "check `key` of the repository in the configuration"},
 		{repo.ErrUnknownFormat, exitRepository, "unknown_format", "a newer salvor may have written it: update this one"},

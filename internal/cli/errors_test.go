@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"syscall"
@@ -56,6 +57,7 @@ func TestErrorsOfEngines(t *testing.T) {
 		{repo.Damaged("packs/1", "its checksum is wrong"), 7, "damaged", true},
 		{&catalog.Unreadable{ID: "b1", Err: repo.Damaged("b1/head", "it is cut short")}, 7, "damaged", true},
 		{store.ErrNoSpace, 1, "no_space", true},
+		{&fs.PathError{Op: "write", Path: "/data/base/1/1259", Err: syscall.ENOSPC}, 1, "no_space", true},
 		{store.ErrUnavailable, 1, "store_unavailable", true},
 		{fmt.Errorf("%w: %w", store.ErrPermission, syscall.EACCES), 1, "store_permission", true},
 		{store.ErrNotFound, 1, "failed", false},

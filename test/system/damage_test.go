@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,9 +49,12 @@ func TestDamagedRepository(t *testing.T) {
 	skipShort(t)
 	s := newSite(t, siteOptions{})
 	s.cluster.Exec(kilometre)
-	s.backup()
+	b := s.backup()
 	s.archiveAll()
 	root := s.cluster.TempDir(t)
+	s.damagedHead(b.ID, root)
+	s.withoutObject("/packs/", root)
+	s.withoutObject("/origin", root)
 	for _, part := range []string{"/head", "/files", "/packs", "/keys/"} {
 		for _, at := range []int{3, 200, -5} {
 			s.damaged(root, part, at)
@@ -75,6 +79,36 @@ func TestDamagedRepository(t *testing.T) {
 	}
 	s.damage(segment, 2000)
 	s.ok("restore", "--to", filepath.Join(root, "whole"))
+}
+
+// damagedHead says everywhere that the backup is there, and cannot be read.
+func (s *site) damagedHead(id, root string) {
+	s.t.Helper()
+	head := s.objects("/" + id + "/head")[0]
+	name := strings.TrimPrefix(head, s.repo+"/")
+	s.damage(head, 200)
+	for _, args := range [][]string{{"restore", "--backup", id, "--to", filepath.Join(root, "no")}, {"backups", "show", id}} {
+		s.ends(exitRepository, append(args, "-o", "json")...).says(s.t, "damaged", name)
+	}
+	if r := s.ends(exitProblem, "backups", "list"); !strings.Contains(r.stderr, name) {
+		s.t.Errorf("the list does not name the damaged head: %s", r)
+	}
+	s.damage(head, 200)
+}
+
+// withoutObject restores without the first of the objects.
+func (s *site) withoutObject(part, root string) {
+	s.t.Helper()
+	object := s.objects(part)[0]
+	hidden := filepath.Join(root, "hidden")
+	if err := os.Rename(object, hidden); err != nil {
+		s.t.Fatal(err)
+	}
+	to := filepath.Join(root, "data")
+	s.ends(exitRepository, "restore", "--to", to, "-o", "json").says(s.t, "damaged", strings.TrimPrefix(object, s.repo+"/"), "missing")
+	if err := errors.Join(os.Rename(hidden, object), os.RemoveAll(to)); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *site) damaged(root, part string, at int) {

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
@@ -123,40 +121,4 @@ func TestRestoreRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.ok("restore", "--to", fresh)
-}
-
-// A repository without room fails the backup, clearly, and keeps nothing of it.
-func TestRepositoryFull(t *testing.T) {
-	t.Parallel()
-	skipShort(t)
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a small file system")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=30m"); err != nil {
-		t.Skipf("mounting a small file system is not allowed here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o777); err != nil { // for the server's user
-			t.Fatal(err)
-		}
-	}
-	s := newSite(t, siteOptions{repo: filepath.Join(dir, "repo")})
-	s.cluster.Exec("CREATE TABLE noise AS SELECT gen_random_uuid() u, gen_random_uuid() v FROM generate_series(1, 400000)")
-	s.ends(1, "backup", "-o", "json").says(t, "no_space", "room")
-	if list := s.backups(); len(list) != 0 {
-		t.Errorf("listed: %+v", list)
-	}
-	s.leavesNothing()
-	s.cluster.Exec("DROP TABLE noise; CHECKPOINT")
-	// The archive may have filled the rest: make room, as the hint says.
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "size=300m"); err != nil {
-		t.Fatal(err)
-	}
-	s.backup()
 }
