@@ -160,6 +160,21 @@ func (r *indexReader) fragment(from pg.LSN, major int) *Fragment {
 		r.fail("unknown mark %d of a fragment", flag)
 		return nil
 	}
+	return r.fragmentBody(from, major)
+}
+
+// DecodeFragment reads what AppendFragment wrote, and returns what follows. The
+// error wraps ErrIndex. The Fragment does not share memory with b.
+func DecodeFragment(b []byte, from pg.LSN, major int) (f Fragment, rest []byte, err error) {
+	r := indexReader{b: b}
+	p := r.fragmentBody(from, major)
+	if r.err != nil {
+		return Fragment{}, nil, r.err
+	}
+	return *p, r.b, nil
+}
+
+func (r *indexReader) fragmentBody(from pg.LSN, major int) *Fragment {
 	f := Fragment{Major: major}
 	f.Start = from + pg.LSN(r.uvarint())
 	f.End = f.Start + pg.LSN(r.uvarint())

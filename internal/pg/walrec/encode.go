@@ -57,7 +57,13 @@ func appendFragment(b []byte, f *Fragment, from pg.LSN) []byte {
 	if f == nil {
 		return append(b, 0)
 	}
-	b = append(b, 1)
+	return AppendFragment(append(b, 1), *f, from)
+}
+
+// AppendFragment appends the compact form of a Fragment, as it is part of an
+// Index's: its place is told from from on, which must not be after Start, and its
+// Major is left out.
+func AppendFragment(b []byte, f Fragment, from pg.LSN) []byte {
 	b = binary.AppendUvarint(b, uint64(f.Start-from))
 	b = binary.AppendUvarint(b, uint64(f.End-f.Start))
 	b = binary.AppendUvarint(b, uint64(f.Length))
