@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -263,17 +264,32 @@ func (t *FileTable) Abort() error { return t.out.Abort() }
 // entries were read and authenticated frame by frame; that none is missing is known
 // only when ReadFiles returns nil.
 func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File) error) error {
+	_, err := IndexFiles(ctx, objects, h, use)
+	return err
+}
+
+// FileParts is a file table that has been read once, to be read again part by part, a
+// few thousand entries each: who takes hours over a table holds neither all of it nor
+// a connection to the store. It is for one goroutine.
+type FileParts struct {
+	table  *seal.Opener
+	frames []repo.Ref
+	frame  []byte
+	reader tableReader
+}
+
+// IndexFiles is ReadFiles, and gives what reads the table again.
+func IndexFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File) error) (*FileParts, error) {
 	name := h.Place().backupName(h.ID, "files")
 	stream, err := objects.Stream(ctx, name, seal.Files)
 	if err != nil {
-		return missingPart(name, err)
+		return nil, missingPart(name, err)
 	}
 	defer stream.Close()
 	if stream.HeaderDigest() != h.FilesHeader {
-		return repo.Damaged(name, "it is another file table than the one the backup wrote")
+		return nil, repo.Damaged(name, "it is another file table than the one the backup wrote")
 	}
-	var dec chunk.Decoder
-	var plain []byte
+	parts := &FileParts{table: stream.Opener}
 	count := uint64(0)
 	last := ""
 	ordered := func(f File) error {
@@ -286,30 +302,61 @@ func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File
 	for {
 		f, err := stream.Next()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if f.Last {
 			want, n := binary.Uvarint(f.Payload)
 			if n <= 0 || want != count {
-				return repo.Damaged(name, "it has %d entries, and says %d", count, want)
+				return nil, repo.Damaged(name, "it has %d entries, and says %d", count, want)
 			}
 			if _, err := stream.Next(); err != io.EOF {
-				return repo.Damaged(name, "it goes on after its end")
+				return nil, repo.Damaged(name, "it goes on after its end")
 			}
-			return nil
+			return parts, nil
 		}
-		if plain, err = dec.Decode(f.Codec, f.Payload, plain, int(f.Ref.Plain)); err != nil {
-			return repo.Damaged(name, "%v", err)
-		}
-		n, err := useEntries(plain, ordered)
-		if errors.Is(err, errEntry) {
-			return repo.Damaged(name, "%v", err)
-		}
+		n, err := parts.reader.entries(name, f.Codec, f.Payload, f.Ref, ordered)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		count += n
+		parts.frames = append(parts.frames, f.Ref)
 	}
+}
+
+// Len is the number of parts.
+func (p *FileParts) Len() int { return len(p.frames) }
+
+// Read calls use with each entry of a part, in order.
+func (p *FileParts) Read(ctx context.Context, part int, use func(File) error) error {
+	ref := p.frames[part]
+	p.frame = slices.Grow(p.frame[:0], int(ref.Stored))[:ref.Stored]
+	if err := p.table.ReadAt(ctx, ref.Offset, p.frame); err != nil {
+		return err
+	}
+	codec, payload, err := p.table.Frame(p.frame, ref)
+	if err != nil {
+		return err
+	}
+	_, err = p.reader.entries(p.table.Name(), codec, payload, ref, use)
+	return err
+}
+
+// tableReader is the memory that a table's frames are read with.
+type tableReader struct {
+	dec   chunk.Decoder
+	plain []byte
+}
+
+// entries calls use with each entry of one frame, and counts them.
+func (t *tableReader) entries(name string, codec chunk.Codec, payload []byte, ref repo.Ref, use func(File) error) (n uint64, err error) {
+	if t.plain, err = t.dec.Decode(codec, payload, t.plain, int(ref.Plain)); err != nil {
+		return 0, repo.Damaged(name, "%v", err)
+	}
+	n, err = useEntries(t.plain, use)
+	if errors.Is(err, errEntry) {
+		return n, repo.Damaged(name, "%v", err)
+	}
+	return n, err
 }
 
 func useEntries(b []byte, use func(File) error) (count uint64, err error) {

@@ -152,11 +152,12 @@ func backupsShowCommand(s *session, name *string) *cobra.Command {
 			view := struct {
 				listedView
 				Tablespaces      []catalog.Tablespace `json:"tablespaces"`
-				ReplicationSlots []catalog.Slot       `json:"replication_slots"`
+				ReplicationSlots []slotView           `json:"replication_slots"`
+				Elsewhere        []string             `json:"files_not_in_backup"`
 				Checksums        bool                 `json:"data_checksums"`
 				Files            uint64               `json:"file_count"`
 				Program          string               `json:"salvor_version"`
-			}{listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}}, h.Tablespaces, h.Slots, h.Checksums, h.FileCount, h.Program}
+			}{listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}}, h.Tablespaces, viewsOfSlots(h.Slots), filesElsewhere(h.Needs), h.Checksums, h.FileCount, h.Program}
 			return s.out.document(view, showDetails(h, b.repo))
 		}),
 	}
@@ -173,9 +174,7 @@ func showDetails(h catalog.Head, repository string) details {
 	for _, t := range h.Tablespaces {
 		d = append(d, detail{"tablespace", fmt.Sprintf("%s (%d) at %s", t.Name, t.OID, t.Location)})
 	}
-	for _, l := range h.Slots {
-		d = append(d, detail{"replication slot", strings.TrimSpace(fmt.Sprintf("%s, %s %s", l.Name, l.Kind, l.Plugin))})
-	}
+	d = append(d, elsewhereDetails(h)...)
 	for _, k := range slices.Sorted(maps.Keys(h.Annotations)) {
 		d = append(d, detail{"annotation", k + "=" + h.Annotations[k]})
 	}

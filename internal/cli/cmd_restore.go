@@ -317,13 +317,18 @@ type restoreView struct {
 	PID             int         `json:"server_pid,omitzero"`
 	Port            int         `json:"server_port,omitzero"`
 	SocketDir       string      `json:"server_socket_dir,omitzero"`
+	Slots           []slotView  `json:"replication_slots"`
+	Elsewhere       []string    `json:"files_not_in_backup"`
 
-	pgCtl string // the program, for what to do next
+	pgCtl     string // the program, for what to do next
+	elsewhere details
 }
 
 func viewOfRestore(o restore.Options, repository string, r restore.Result) restoreView {
-	return restoreView{BackupID: o.Choice.Backup.ID, Repository: repository, To: o.To, Target: o.Target.String(), Timeline: o.Choice.Path.History.Timeline,
-		Restored: r.Restored, Fetched: r.Fetched, Written: r.Written, Files: r.Files}
+	h := o.Choice.Backup
+	return restoreView{BackupID: h.ID, Repository: repository, To: o.To, Target: o.Target.String(), Timeline: o.Choice.Path.History.Timeline,
+		Restored: r.Restored, Fetched: r.Fetched, Written: r.Written, Files: r.Files,
+		Slots: viewsOfSlots(h.Slots), Elsewhere: filesElsewhere(h.Needs), elsewhere: elsewhereDetails(h)}
 }
 
 func (v *restoreView) started(s restore.Started) {
@@ -342,6 +347,7 @@ func (v restoreView) details(f restoreFlags) details {
 	if v.RecoveredToLSN != nil {
 		d = append(d, detail{"recovered to", strings.TrimSpace(v.RecoveredToLSN.String() + "  " + formatTime(time.Time(v.RecoveredToTime)))})
 	}
+	d = append(d, v.elsewhere...)
 	switch {
 	case v.PID != 0:
 		d = append(d, detail{"server", fmt.Sprintf("process %d, port %d, socket in %s", v.PID, v.Port, v.SocketDir)},

@@ -327,7 +327,9 @@ var backupFields = []string{"id", "kind", "cluster", "started_at", "stopped_at",
 func (s *site) testBackup(t *testing.T) {
 	plan := s.must(t, "backup", "--plan")
 	has(t, plan, "kind", "cluster", "repository", "size_bytes")
+	s.Exec("SELECT pg_create_physical_replication_slot('of_a_standby')") // a restore will tell of it
 	doc := s.must(t, "backup", "--annotate", "why=test", "--annotate", "by=me")
+	s.Exec("SELECT pg_drop_replication_slot('of_a_standby')")
 	has(t, doc, backupFields...)
 	if doc["parent_id"] != nil || doc["kind"] != "full" || doc["cluster"] != "shop" || doc["repository"] != "local" || doc["timeline"] != 1.0 {
 		t.Errorf("%v", doc)
@@ -366,7 +368,7 @@ func (s *site) testBackups(t *testing.T) {
 	if doc["id"] != id || !cmp.Equal(doc["annotations"], any(map[string]any{"why": "test", "by": "me"})) {
 		t.Errorf("%v", doc)
 	}
-	if r := s.here("backups", "show", id); r.exit != 0 || !strings.Contains(r.stdout, "annotation      by=me\nannotation      why=test\n") {
+	if r := s.here("backups", "show", id); r.exit != 0 || !strings.Contains(r.stdout, "annotation        by=me\nannotation        why=test\n") {
 		t.Errorf("as text: %+v", r)
 	}
 	if r := s.here("backups"); r.exit != 0 || !strings.Contains(r.stdout, id+"  full  ") {
@@ -498,6 +500,12 @@ func (s *site) testRestore(t *testing.T) {
 	}
 	doc := s.must(t, "restore", "--to", to, "--immediate")
 	has(t, doc, "backup_id", "target", "timeline", "restored_bytes", "fetched_bytes", "written_bytes", "duration_seconds")
+	slot := doc["replication_slots"].([]any)[0].(map[string]any)
+	if slot["name"] != "of_a_standby" || slot["kind"] != "physical" {
+		t.Errorf("the source's slots: %v", doc["replication_slots"])
+	}
+	s.Exec(slot["sql"].(string))
+	s.Exec("SELECT pg_drop_replication_slot('of_a_standby')")
 	if doc["target"] != "immediate" || doc["recovered_to_lsn"] != nil || doc["restored_bytes"].(float64) <= 0 {
 		t.Errorf("%v", doc)
 	}

@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,7 +22,7 @@ import (
 const (
 	// fetchSize is how much is fetched in one range at most, bytes as stored.
 	fetchSize = 2 << 20
-	// taskBlocks is how many bytes of one file a worker restores at a time.
+	// taskBytes is how many bytes of one file a worker restores at a time.
 	taskBytes = 64 << 20
 )
 
@@ -32,7 +30,7 @@ const (
 type target struct {
 	catalog.File
 	path   string
-	out    *os.File
+	out    *os.File // nil until it is created
 	blocks chunk.Map
 	digest chan chunk.Digest // one from each task
 	left   atomic.Int32      // tasks that are not done
@@ -44,12 +42,13 @@ type piece struct {
 	runs   []chunk.Run
 }
 
-// files restores everything in the file table.
+// files restores everything in the file table. The table is read twice, first for the
+// directories and to know that it is whole, then for the files: so that no more than a
+// window of it is in memory, however many files there are.
 func (r *run) files(ctx context.Context) error {
-	var small, large []catalog.File
-	err := catalog.ReadFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
+	parts, err := catalog.IndexFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
 		if !filepath.IsLocal(f.Path) {
-			return repo.Damaged(r.table(), "it names %q", f.Path)
+			return repo.Damaged("the file table of "+r.head.ID, "it names %q", f.Path)
 		}
 		switch f.Kind {
 		case catalog.Dir:
@@ -64,18 +63,12 @@ func (r *run) files(ctx context.Context) error {
 		}
 		r.res.Restored += f.Size
 		r.res.Files++
-		if len(f.MapRefs) > 0 || f.Size > chunk.MaxPlain {
-			large = append(large, f)
-		} else {
-			small = append(small, f)
-		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(large, func(a, b catalog.File) int { return cmp.Compare(b.Size, a.Size) })
-	return r.pieces(ctx, small, large)
+	return r.work(ctx, parts)
 }
 
 func (r *run) directory(f catalog.File) error {
@@ -106,9 +99,8 @@ func (r *run) link(f catalog.File) error {
 	return r.owner.give(path)
 }
 
-// pieces feeds the workers: large files first, so that the end is not one worker
-// with a long one, then batches of small ones that lie together in a pack.
-func (r *run) pieces(ctx context.Context, small, large []catalog.File) error {
+// work feeds the workers.
+func (r *run) work(ctx context.Context, parts *catalog.FileParts) error {
 	g, ctx := errgroup.WithContext(ctx)
 	queue := make(chan []piece)
 	send := func(p []piece) error {
@@ -121,19 +113,7 @@ func (r *run) pieces(ctx context.Context, small, large []catalog.File) error {
 	}
 	g.Go(func() error {
 		defer close(queue)
-		var scratch pack.Scratch
-		for _, f := range large {
-			ps, err := r.divide(ctx, f, &scratch)
-			if err != nil {
-				return err
-			}
-			for _, p := range ps {
-				if err := send([]piece{p}); err != nil {
-					return err
-				}
-			}
-		}
-		return r.batches(small, send)
+		return r.feed(ctx, parts, send)
 	})
 	var written, fetched, done atomic.Uint64
 	for range r.Workers {
@@ -152,8 +132,37 @@ func (r *run) pieces(ctx context.Context, small, large []catalog.File) error {
 	return err
 }
 
-// divide opens a large file and cuts its map into pieces.
-func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch) ([]piece, error) {
+// feed reads the files of the table and sends them: a large one in pieces, so that no
+// worker has a long one alone at the end; small ones by the window.
+func (r *run) feed(ctx context.Context, parts *catalog.FileParts, send func([]piece) error) error {
+	var scratch pack.Scratch
+	var small window
+	for i := range parts.Len() {
+		err := parts.Read(ctx, i, func(f catalog.File) error {
+			switch {
+			case f.Kind != catalog.Regular:
+				return nil
+			case len(f.MapRefs) > 0 || f.Size > taskBytes:
+				return r.divide(ctx, f, &scratch, send)
+			}
+			t, err := r.target(f, f.Map)
+			if err != nil {
+				return err
+			}
+			if small.add(t) {
+				return small.flush(send)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return small.flush(send)
+}
+
+// divide reads the map of a large file, and sends it in pieces.
+func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch, send func([]piece) error) error {
 	m := f.Map
 	for _, ref := range f.MapRefs {
 		err := r.packs.Read(ctx, []repo.Ref{ref}, s, func(_ int, plain []byte) error {
@@ -161,13 +170,16 @@ func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch) ([]pi
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.res.Fetched += uint64(ref.Stored)
 	}
-	t, err := r.open(f, m)
+	t, err := r.target(f, m)
+	if err == nil {
+		err = t.create()
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var ps []piece
 	for runs := t.blocks.Runs; len(runs) > 0; {
@@ -180,47 +192,12 @@ func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch) ([]pi
 		runs = runs[n:]
 	}
 	t.expect(len(ps))
-	return ps, nil
-}
-
-// batches opens small files and groups those that one range can fetch.
-func (r *run) batches(small []catalog.File, send func([]piece) error) error {
-	type located struct {
-		file catalog.File
-		at   repo.Ref
-	}
-	files := make([]located, 0, len(small))
-	for _, f := range small {
-		l := located{file: f}
-		if m, err := r.parse(f, f.Map); err != nil {
-			return err
-		} else if i := slices.IndexFunc(m.Runs, func(r chunk.Run) bool { return !r.Zero }); i >= 0 {
-			l.at = m.Runs[i].Ref
-		}
-		files = append(files, l)
-	}
-	slices.SortStableFunc(files, func(a, b located) int {
-		return cmp.Or(bytes.Compare(a.at.Pack[:], b.at.Pack[:]), cmp.Compare(a.at.Offset, b.at.Offset))
-	})
-	const most = 64 // files held open by one batch
-	var batch []piece
-	var stored uint32
-	for _, l := range files {
-		t, err := r.open(l.file, l.file.Map)
-		if err != nil {
+	for _, p := range ps {
+		if err := send([]piece{p}); err != nil {
 			return err
 		}
-		t.expect(1)
-		batch, stored = append(batch, piece{t, t.blocks.Runs}), stored+l.at.Stored
-		if stored < fetchSize && len(batch) < most {
-			continue
-		}
-		if err := send(batch); err != nil {
-			return err
-		}
-		batch, stored = nil, 0
 	}
-	return send(batch)
+	return nil
 }
 
 func (r *run) parse(f catalog.File, encoded []byte) (chunk.Map, error) {
@@ -237,20 +214,26 @@ func (r *run) parse(f catalog.File, encoded []byte) (chunk.Map, error) {
 	return m, nil
 }
 
-// open makes the file, at its full length.
-func (r *run) open(f catalog.File, encoded []byte) (*target, error) {
+// target prepares a file to be restored, with its map.
+func (r *run) target(f catalog.File, encoded []byte) (*target, error) {
 	m, err := r.parse(f, encoded)
 	if err != nil {
 		return nil, err
 	}
+	f.Map = nil // it is in m
 	t := &target{File: f, path: filepath.Join(r.To, f.Path), blocks: m}
 	if f.Path == datadir.ControlPath {
 		t.path = filepath.Join(r.To, hiddenControl)
 	}
+	return t, nil
+}
+
+// create makes the file, at its full length.
+func (t *target) create() (err error) {
 	if t.out, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-		return nil, err
+		return err
 	}
-	return t, t.out.Truncate(int64(f.Size))
+	return t.out.Truncate(int64(t.Size))
 }
 
 func (t *target) expect(tasks int) {

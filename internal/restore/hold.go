@@ -17,8 +17,8 @@ func hold(dir string) (release func(), err error) {
 		return nil, err
 	}
 	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		d.Close()
+		_ = d.Close()
 		return nil, refuse("wait until it has finished, or choose another directory", "another restore is writing to %s", dir)
 	}
-	return func() { d.Close() }, nil
+	return func() { _ = d.Close() }, nil
 }

@@ -31,6 +31,11 @@ type use struct {
 func (w *worker) restore(ctx context.Context, batch []piece) error {
 	sums := make([]chunk.Digest, len(batch))
 	for i, p := range batch {
+		if p.target.out == nil { // a whole file, ours alone
+			if err := p.target.create(); err != nil {
+				return err
+			}
+		}
 		for _, r := range p.runs {
 			if r.Zero {
 				w.zeros(p.target, r, &sums[i])

@@ -73,7 +73,7 @@ func (s *site) warmUp(seed uint64) {
 		func() *job { return s.backupOf(s.repos[1], false) },
 		func() *job { return s.backupOf(s.repos[1], true) },
 	}
-	for _, o := range operations()[2:] {
+	for _, o := range operations()[3:] {
 		jobs = append(jobs, func() *job {
 			for {
 				if j := o.make(s); j != nil {
@@ -113,9 +113,9 @@ const grace = 60 * 24 * time.Hour
 // backups nothing of it is there.
 func (s *site) checkLeftovers() {
 	s.t.Helper()
+	s.age(s.temporary(), grace)
 	for _, r := range s.repos {
 		for range 2 { // one may mark what the next removes
-			s.age(s.temporary(), grace)
 			files, err := r.files(r.place.Prefix())
 			if err != nil {
 				s.failf("%v", err)
@@ -123,14 +123,15 @@ func (s *site) checkLeftovers() {
 			s.age(files, grace)
 			j := s.backupOf(r, false)
 			j.after(s.ok(j.args...))
+			// The first has seen to both repositories.
+			if left := s.temporary(); len(left) > 0 {
+				s.failf("temporary files are left: %q", left)
+			}
 		}
 		s.checkNamed(r)
 		s.checkNone(r, "locks", r.below("running"), r.below("tombstones"))
 	}
 	s.check()
-	if left := s.temporary(); len(left) > 0 {
-		s.failf("temporary files are left: %q", left)
-	}
 }
 
 // checkNamed sees that every object of a backup is one that some backup needs.

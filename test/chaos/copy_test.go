@@ -130,7 +130,7 @@ func (c *copied) stop(mode server.Mode) {
 // not have written its pid file yet.
 func (c *copied) settle() {
 	c.s.t.Helper()
-	c.s.cluster.Eventually("the server of the copy is up or gone", func() bool {
+	c.s.await("the server of the copy is up or gone", func() bool {
 		pid := c.postmaster()
 		if pid == "" {
 			return true

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/pg"
-	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 )
 
 // list asks for the backups of a repository.
@@ -75,15 +74,16 @@ func (s *site) checkBackups(r *repository, listed map[string]backup) {
 // the position up to which it is.
 func (s *site) archive() pg.LSN {
 	s.t.Helper()
-	c := s.cluster
-	to, err := pg.ParseLSN(pgtest.QueryValue[string](c, "SELECT pg_current_wal_insert_lsn()::text"))
+	to, err := pg.ParseLSN(value[string](s, "SELECT pg_current_wal_insert_lsn()::text"))
 	if err != nil {
 		s.failf("%v", err)
 	}
-	file := pgtest.QueryValue[string](c, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
-	c.Exec("SELECT pg_logical_emit_message(true, 'chaos', 'the end of a segment')")
-	c.SwitchWAL()
-	c.WaitArchived(file)
+	file := value[string](s, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+	s.exec("SELECT pg_logical_emit_message(true, 'chaos', 'the end of a segment')")
+	s.exec("SELECT pg_switch_wal()")
+	s.await(file+" is archived", func() bool {
+		return value[bool](s, "SELECT coalesce(last_archived_wal, '') >= $1 FROM pg_stat_archiver", file)
+	})
 	return to
 }
 
@@ -92,7 +92,7 @@ func (s *site) archive() pg.LSN {
 func (s *site) checkArchiving() {
 	s.t.Helper()
 	s.archive()
-	if failed := pgtest.QueryValue[int64](s.cluster, "SELECT failed_count FROM pg_stat_archiver"); failed > s.failed {
+	if failed := value[int64](s, "SELECT failed_count FROM pg_stat_archiver"); failed > s.failed {
 		s.failf("the server's archiver has failed %d times; its log ends:\n%s", failed-s.failed, tail(s.cluster.Log()))
 	}
 	for _, name := range s.noteSegments() {
@@ -109,7 +109,7 @@ func tail(log string) string {
 // noteSegments takes note of the segments archived since the last time.
 func (s *site) noteSegments() (added []string) {
 	s.t.Helper()
-	last := pgtest.QueryValue[string](s.cluster, "SELECT last_archived_wal FROM pg_stat_archiver")
+	last := value[string](s, "SELECT last_archived_wal FROM pg_stat_archiver")
 	entries, err := os.ReadDir(filepath.Join(s.cluster.Dir, "pg_wal"))
 	if err != nil {
 		s.failf("%v", err)
@@ -168,7 +168,7 @@ func (s *site) checkSegment(name string) {
 func (s *site) checkServer() {
 	s.t.Helper()
 	const left = `SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'salvor') + (SELECT count(*) FROM pg_replication_slots)`
-	s.cluster.Eventually("no session or slot of salvor's is left", func() bool { return pgtest.QueryValue[int](s.cluster, left) == 0 })
+	s.await("no session or slot of salvor's is left", func() bool { return value[int](s, left) == 0 })
 }
 
 // checkNone sees that folders of a repository are empty.

@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 	"github.com/salvor-dr/salvor/internal/pg/server"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
 )
 
 // job is an operation, ready to be started and cut.
 type job struct {
-	name  string
-	repo  *repository // that it works on, if it is one
-	args  []string
-	steps []step
-	after func(result) // looks at what is left, and takes note of it
-	again func()       // the same once more, which must succeed
-	end   func()       // removes what was only for this
+	name    string
+	repo    *repository // that it works on, if it is one
+	args    []string
+	steps   []step
+	endless bool         // it does not end by itself
+	after   func(result) // looks at what is left, and takes note of it
+	again   func()       // the same once more, which must succeed
+	end     func()       // removes what was only for this
 }
 
 // operation prepares a job, or gives nil if it makes no sense now.
@@ -35,9 +37,10 @@ const most = 4
 
 func operations() []operation {
 	return []operation{
-		{8, func(s *site) *job { return s.backupJob(s.anyRepository(), false) }},
-		{3, func(s *site) *job { return s.backupJob(s.anyRepository(), true) }},
-		{6, (*site).deleteJob},
+		{10, func(s *site) *job { return s.backupJob(s.anyRepository(), false) }},
+		{4, func(s *site) *job { return s.backupJob(s.anyRepository(), true) }},
+		{2, (*site).waitingJob},
+		{9, (*site).deleteJob},
 		{5, (*site).pushJob},
 		{3, func(s *site) *job { return s.fetchJob(s.anySegment(), filepath.Join(s.freshDir(), "RECOVERYXLOG")) }},
 		{6, func(s *site) *job { return s.restoreJob(false) }},
@@ -112,10 +115,45 @@ func (s *site) backupOf(r *repository, withWAL bool) *job {
 		s.adopt(r, res)
 	}
 	j.again = func() {
-		j.after(s.ok(j.args...))
+		res := s.ok(j.args...)
+		s.atOnce(res)
+		j.after(res)
 		s.checkNone(r, "locks")
 	}
 	return j
+}
+
+// waitingJob is a backup whose WAL does not come: it is never complete.
+func (s *site) waitingJob() *job {
+	s.t.Helper()
+	r := s.anyRepository()
+	j := s.backupJob(r, false)
+	if j == nil {
+		return nil
+	}
+	s.usual["backup that waits"] = 2 * s.usual[j.name]
+	j.name, j.endless, j.steps = "backup that waits", true, j.steps[:4]
+	after, release := j.after, s.holdArchiver()
+	j.after = func(res result) {
+		if res.done() || len(s.list(r)) > len(r.backups) {
+			s.failf("it is complete without its WAL: %s", res)
+		}
+		release()
+	}
+	j.again = func() {
+		res := s.ok(j.args...)
+		s.atOnce(res)
+		after(res)
+	}
+	return j
+}
+
+// atOnce sees that a command did not wait for the lock of one that is dead.
+func (s *site) atOnce(res result) {
+	s.t.Helper()
+	if res.took >= lock.TTL {
+		s.failf("it waited for the dead: %s", res)
+	}
 }
 
 // adopt takes up a backup that a cut command has finished without a word, once it is
@@ -141,12 +179,16 @@ func (s *site) deleteJob() *job {
 	if b == nil {
 		return nil
 	}
+	return s.deleteOf(r, b)
+}
+
+func (s *site) deleteOf(r *repository, b *backup) *job {
 	in := func(folder string) string { return filepath.Join(r.root, folder) + "/" }
 	j := &job{name: "delete", repo: r, args: []string{"backups", "delete", b.ID, "--yes", "--repo", r.name, "-o", "json"}}
 	j.steps = []step{
 		appears("lock", in("locks")), vanishes("head removed", "/"+b.ID+"/head"), vanishes("files removed", "/"+b.ID+"/files"),
-		vanishes("pack list removed", "/"+b.ID+"/packs"), appears("tombstone", in(r.below("tombstones"))).times(3),
-		vanishes("pack removed", in(r.below("packs"))).times(3), vanishes("lock released", in("locks")),
+		vanishes("pack list removed", "/"+b.ID+"/packs"), appears("tombstone", in(r.below("tombstones"))),
+		vanishes("pack removed", in(r.below("packs"))).times(2), vanishes("tombstone removed", in(r.below("tombstones"))), vanishes("lock released", in("locks")),
 	}
 	j.after = func(res result) {
 		_, listed := s.list(r)[b.ID]
@@ -163,6 +205,7 @@ func (s *site) deleteJob() *job {
 		if want := map[bool]int{true: exitDone, false: exitNotFound}[listed]; res.code != want {
 			s.failf("want exit %d of: %s", want, res)
 		}
+		s.atOnce(res)
 		j.after(res)
 		if listed {
 			s.checkNone(r, "locks")
@@ -171,18 +214,17 @@ func (s *site) deleteJob() *job {
 	return j
 }
 
-// pushJob pushes a segment by hand. One time in two the server's own archiver is
+// pushJob pushes a segment by hand. Three times in four the server's own archiver is
 // held meanwhile, or it would nearly always be first.
 func (s *site) pushJob() *job {
 	s.t.Helper()
-	c := s.cluster
-	name := pgtest.QueryValue[string](c, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+	name := value[string](s, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
 	release := func() {}
-	if s.rng.IntN(2) == 0 {
+	if s.rng.IntN(4) > 0 {
 		release = s.holdArchiver()
 	}
-	c.Exec("SELECT pg_logical_emit_message(true, 'chaos', 'to push')")
-	c.SwitchWAL()
+	s.exec("SELECT pg_logical_emit_message(true, 'chaos', 'to push')")
+	s.exec("SELECT pg_switch_wal()")
 	want := s.digest(s.walFile(name))
 	j := &job{name: "wal push", args: []string{"wal", "push", s.walFile(name)}}
 	for _, r := range s.repos {
@@ -213,7 +255,7 @@ func (s *site) pushJob() *job {
 func (s *site) holdArchiver() (release func()) {
 	s.t.Helper()
 	s.archive()
-	pid := pgtest.QueryValue[int](s.cluster, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'")
+	pid := value[int](s, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'")
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		s.failf("stopping the archiver: %v", err)
 	}
@@ -261,7 +303,7 @@ func (s *site) fetchJob(name, dest string) *job {
 	return j
 }
 
-// restoreJob restores a backup to its end, or the newest state.
+// restoreJob restores any backup to its end, or the newest state.
 func (s *site) restoreJob(start bool) *job {
 	s.t.Helper()
 	r := s.anyRepository()
@@ -269,9 +311,18 @@ func (s *site) restoreJob(start bool) *job {
 	if b == nil {
 		return nil
 	}
+	if s.rng.IntN(2) == 0 {
+		b = nil
+	}
+	return s.restoreOf(r, b, start)
+}
+
+// restoreOf restores one backup, or if it is nil the newest state.
+func (s *site) restoreOf(r *repository, b *backup, start bool) *job {
+	s.t.Helper()
 	j := &job{name: "restore", repo: r}
 	var c *copied
-	if s.rng.IntN(2) == 0 {
+	if b != nil {
 		c = s.copyAt(*b)
 		j.args = []string{"restore", "--to", c.dir, "--repo", r.name, "--backup", b.ID, "--immediate"}
 	} else {
@@ -313,6 +364,8 @@ func (s *site) afterRestore(c *copied, res result) {
 	switch got := c.state(); {
 	case res.done() && got != complete:
 		s.failf("restored, and not complete: %s", res)
+	case got == complete && slices.Contains([]int{exitFailed, exitNotFound, exitRepository}, res.code):
+		s.failf("it failed, and what it left looks like a database: %s", res)
 	case got == unfinished:
 		c.refusesToStart()
 	}

@@ -64,6 +64,15 @@ func pairs() []func(*site) *pair {
 			two.end = nil
 			return pairOf("two restores to one directory", one, &two, 1, exitDone, exitNotNow)
 		},
+		func(s *site) *pair {
+			r := s.anyRepository()
+			b := s.anyBackup(r, 2)
+			if b == nil {
+				return nil
+			}
+			// Without its packs the restore cannot go on; then it says so.
+			return pairOf("a delete and a restore", s.deleteOf(r, b), s.restoreOf(r, b, false), 0, exitDone, exitFailed, exitNotFound, exitRepository)
+		},
 	}
 }
 
@@ -93,7 +102,7 @@ func (s *site) pairRound() {
 		c = s.anyCut(p.one)
 		s.rng.Shuffle(2, func(i, j int) { jobs[i], jobs[j] = jobs[j], jobs[i] })
 	}
-	s.doing += fmt.Sprintf(": %s, of which %s (%s) was %s", p.name, p.one.name, map[bool]string{true: "first", false: "second"}[jobs[0] == p.one], c)
+	s.doing += fmt.Sprintf("two at once: %s, of which %s (%s) was %s", p.name, p.one.name, map[bool]string{true: "first", false: "second"}[jobs[0] == p.one], c)
 	s.t.Log(s.doing)
 	started := map[*job]*process{}
 	for _, j := range jobs {

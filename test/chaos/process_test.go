@@ -14,10 +14,12 @@ import (
 
 // Exit codes of the command line's contract.
 const (
-	exitDone     = 0
-	exitNotNow   = 4
-	exitNotFound = 5
-	exitAbsent   = 6
+	exitDone       = 0
+	exitFailed     = 1
+	exitNotNow     = 4
+	exitNotFound   = 5
+	exitAbsent     = 6
+	exitRepository = 7
 )
 
 // patience is how long one command may take before it counts as hung.

@@ -36,7 +36,7 @@ func (s *site) anyCut(j *job) cut {
 	case 1:
 		c.signal = syscall.SIGINT
 	}
-	if s.rng.IntN(5) < 2 {
+	if s.rng.IntN(4) == 0 {
 		c.after = time.Duration(s.rng.Int64N(int64(s.usual[j.name]) + int64(20*time.Millisecond)))
 		return c
 	}
@@ -59,10 +59,15 @@ func (s *site) begin(j *job, c cut) *process {
 	if c.signal == 0 {
 		return p
 	}
+	var late <-chan time.Time
+	if j.endless {
+		late = time.After(s.usual[j.name])
+	}
 	go func() {
 		if c.step != nil {
 			select {
 			case <-met:
+			case <-late:
 			case <-p.ended:
 				return
 			}
@@ -94,20 +99,28 @@ func (s *site) ended(j *job, c cut, res result) {
 	}
 }
 
-// round cuts one operation, or two at once, and checks what is left.
+// round does what its seed says.
 func (s *site) round(n int, seed uint64) {
 	s.t.Helper()
 	s.rng = rand.New(rand.NewPCG(seed, 1))
-	if s.rng.IntN(5) == 0 {
-		s.doing = fmt.Sprintf("round %d, seed %d, two at once", n, seed)
+	s.doing = fmt.Sprintf("round %d, seed %d, ", n, seed)
+	switch n := s.rng.IntN(25); {
+	case n == 0:
+		s.archiverRound()
+	case n < 6:
 		s.pairRound()
-		return
+	default:
+		s.oneRound()
 	}
-	s.doing = fmt.Sprintf("round %d, seed %d", n, seed)
+}
+
+// oneRound cuts one operation.
+func (s *site) oneRound() {
+	s.t.Helper()
 	before := s.temporary()
 	j := s.draw()
 	c := s.anyCut(j)
-	s.doing = fmt.Sprintf("round %d, seed %d, %s, %s", n, seed, j.name, c)
+	s.doing += fmt.Sprintf("%s, %s", j.name, c)
 	s.t.Log(s.doing)
 	res := s.finish(s.begin(j, c))
 	s.ended(j, c, res)
@@ -131,5 +144,5 @@ func (s *site) checkTidy(before []string, j *job) {
 		return slices.DeleteFunc(s.temporary(), func(f string) bool { return slices.Contains(before, f) })
 	}
 	// The server archives all the time: its files go, others stay.
-	s.cluster.Eventually("no temporary file is left by "+j.name, func() bool { return len(more()) == 0 })
+	s.await("no temporary file is left by "+j.name, func() bool { return len(more()) == 0 })
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 )
 
@@ -22,6 +24,7 @@ const (
 type site struct {
 	t       testing.TB
 	cluster *pgtest.Cluster
+	db      *conn.Conn // to ask the server
 	watch   *watcher
 	dir     string // configuration, key and repositories lie here
 	work    string // and here what operations write
@@ -46,7 +49,7 @@ func newSite(t testing.TB) *site {
 		// What was archived stays in pg_wal for a while, to be compared.
 		"wal_keep_size": "256MB", "min_wal_size": "64MB", "max_wal_size": "256MB",
 	}})
-	s := &site{t: t, cluster: c, dir: c.TempDir(t), work: c.TempDir(t), usual: map[string]time.Duration{}, tally: map[string]int{}, wal: map[string][]byte{}}
+	s := &site{t: t, cluster: c, db: c.Conn(t), dir: c.TempDir(t), work: c.TempDir(t), usual: map[string]time.Duration{}, tally: map[string]int{}, wal: map[string][]byte{}}
 	s.config = filepath.Join(s.dir, "salvor.yaml")
 	s.doing = "setting up"
 	dsn := fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", c.SocketDir, c.Port())
@@ -59,7 +62,7 @@ func newSite(t testing.TB) *site {
 		s.failf("init gave no archive_command: %s", res)
 	}
 	c.Exec("CREATE TABLE road AS SELECT i, repeat(md5(i::text), 8) AS pad FROM generate_series(1, 30000) i")
-	s.road = pgtest.QueryValue[string](c, roadSQL)
+	s.road = value[string](s, roadSQL)
 	c.Set("archive_command", done.ArchiveCommand)
 	s.repos = openRepositories(t, s.config)
 	s.watch = newWatcher(t)
@@ -70,6 +73,37 @@ func newSite(t testing.TB) *site {
 }
 
 const roadSQL = "SELECT count(*) || ' ' || sum(hashtext(pad)) FROM public.road"
+
+// value is the one value of a query on the server.
+func value[T any](s *site, sql string, args ...any) T {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var v T
+	if err := s.db.Row(ctx, sql, args, &v); err != nil {
+		s.failf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func (s *site) exec(sql string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.db.Exec(ctx, sql); err != nil {
+		s.failf("%s: %v", sql, err)
+	}
+}
+
+// await waits until cond holds.
+func (s *site) await(what string, cond func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.failf("after %s still not: %s", patience, what)
+		}
+	}
+}
 
 // failf ends the test, and says what was being done.
 func (s *site) failf(format string, args ...any) {

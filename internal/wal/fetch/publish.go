@@ -55,7 +55,7 @@ func createTemp(dir string) (*os.File, error) {
 		}
 		// Another fetch looked at it before it was locked, and took it for dead.
 		os.Remove(f.Name())
-		f.Close()
+		_ = f.Close()
 	}
 }
 
@@ -78,6 +78,6 @@ func removeDead(dir string) {
 		if lock(f) == nil {
 			os.Remove(name)
 		}
-		f.Close()
+		_ = f.Close()
 	}
 }
