@@ -149,7 +149,7 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 	if err := s.initPlace(ctx, c, srv, control, &v); err != nil {
 		return err
 	}
-	if err := v.granting(ctx, db, srv, c.Postgres.User); err != nil {
+	if err := v.granting(ctx, db, srv, c.Postgres); err != nil {
 		return err
 	}
 	if err := v.archiving(srv); err != nil {
@@ -259,7 +259,7 @@ func askRole(ctx context.Context, db *conn.Conn) (conn.Server, error) {
 	srv, err := db.Server(ctx)
 	if conn.PermissionDenied(err) {
 		at := db.Config()
-		err = withHint(err, fmt.Sprintf("as superuser, in database %s, run:\n%s", at.Database, strings.TrimSpace(conn.ShowSQLGrants(at.User, db.Version()))))
+		err = withHint(err, fmt.Sprintf("as superuser, in database %s, run:\n%s", cmp.Or(at.Database, at.User), strings.TrimSpace(conn.ShowSQLGrants(at.User, db.Version()))))
 	}
 	return srv, err
 }
@@ -482,8 +482,8 @@ func (s *session) initPlace(ctx context.Context, c *initial, srv conn.Server, co
 }
 
 // granting says what a superuser must do for the role of the configuration.
-func (v *initView) granting(ctx context.Context, db *conn.Conn, srv conn.Server, role string) error {
-	sql := ""
+func (v *initView) granting(ctx context.Context, db *conn.Conn, srv conn.Server, p config.Postgres) error {
+	role, sql := p.User, ""
 	if role == srv.User {
 		if !srv.CanBackup {
 			sql = conn.ShowSQLGrants(role, srv.Version)
@@ -500,7 +500,7 @@ func (v *initView) granting(ctx context.Context, db *conn.Conn, srv conn.Server,
 	}
 	if sql != "" {
 		v.SQL = append(v.SQL, strings.Split(strings.TrimSpace(sql), "\n")...)
-		v.database = db.Config().Database
+		v.database = p.Database
 	}
 	return nil
 }

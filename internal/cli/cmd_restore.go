@@ -352,6 +352,8 @@ func (v restoreView) details(f restoreFlags) details {
 	case v.PID != 0:
 		d = append(d, detail{"server", fmt.Sprintf("process %d, port %d, socket in %s", v.PID, v.Port, v.SocketDir)},
 			detail{"stop it with", v.pgCtl + " stop -D " + shellWord(v.To)})
+	case !f.start && len(v.Elsewhere) > 0:
+		d = append(d, detail{"next", "start PostgreSQL on it, with the configuration that is not in the backup: pg_ctlcluster on Debian"})
 	case !f.start:
 		d = append(d, detail{"next", "start PostgreSQL on it: " + v.pgCtl + " start -D " + shellWord(v.To)})
 	}

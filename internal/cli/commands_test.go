@@ -281,6 +281,10 @@ func (s *site) testInitRole(t *testing.T) {
 	if err != nil || c.Postgres.User != role || !c.Postgres.Password.IsZero() {
 		t.Errorf("the configuration has %+v, %v", c.Postgres, err)
 	}
+	if r := inProcess(commands, nil, "-c", filepath.Join(s.dir, "role", "text.yaml"), "init", s.DSN(), "--no-encryption", "--repo", "file://"+s.dir+"/role/text", "--role", "another"); r.exit != 0 ||
+		!strings.Contains(r.stdout, "As superuser, in database postgres, run:\n\n    CREATE ROLE \"another\" LOGIN REPLICATION;\n") || !strings.Contains(r.stdout, "pg_hba.conf") {
+		t.Errorf("as text: %+v", r)
+	}
 	if left := sql(init()); left != "" {
 		t.Errorf("as that role there is left to do:\n%s", left)
 	}
