@@ -58,7 +58,7 @@ type Encoder struct {
 // mixed database, against what they cost. Zstandard runs at its fastest: the next
 // level stores 2.3 % less for twice the processor time, and the best were wrong
 // twice in the library. S2 runs one above its fastest, which stores 10 % less at
-// two thirds of the speed, and no more than LZ4 does.
+// two thirds of the speed: about as much as LZ4.
 func NewEncoder(codec Codec) (*Encoder, error) {
 	e := &Encoder{codec: codec}
 	switch codec {
@@ -103,15 +103,19 @@ func (e *Encoder) Encode(plain []byte) (Codec, []byte) {
 // Decoder decompresses chunks of any codec. It is for one goroutine.
 type Decoder struct{ zstd *zstd.Decoder }
 
-// Decode decompresses data into dst[:plain] and returns it; dst is grown when
+// decodeSlack is spare room behind what is decoded: with it the zstd decoder copies
+// in whole vectors to the end of every block, and is a tenth faster.
+const decodeSlack = 16
+
+// Decode decompresses data into dst[:plain] and returns it; dst is replaced when
 // it is too small. Output of any other length than plain is an error, and
 // plain must not be above MaxPlain.
 func (d *Decoder) Decode(codec Codec, data, dst []byte, plain int) ([]byte, error) {
 	if plain < 0 || plain > MaxPlain {
 		return nil, fmt.Errorf("a chunk of %d bytes is longer than any", plain)
 	}
-	if cap(dst) < plain {
-		dst = make([]byte, 0, plain)
+	if cap(dst) < plain+decodeSlack {
+		dst = make([]byte, 0, plain+decodeSlack)
 	}
 	var err error
 	switch codec {
