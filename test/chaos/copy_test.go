@@ -126,19 +126,22 @@ func (c *copied) stop(mode server.Mode) {
 	}
 }
 
-// settle ends a server that a killed restore --start has begun: it lives on, and may
-// not have written its pid file yet.
+// settle waits for a server that a killed restore --start has begun, and ends it. It
+// lives on, may not have written its pid file yet, and finishes its recovery alone.
+//
+// It is not stopped before: a server that crashes while it promotes itself has no
+// recovery.signal any more, and then PostgreSQL replays all of the last segment that
+// it has fetched, past the target (StartupXLOG, xlog.c).
 func (c *copied) settle() {
 	c.s.t.Helper()
-	c.s.await("the server of the copy is up or gone", func() bool {
-		pid := c.postmaster()
-		if pid == "" {
+	c.s.await("the server of the copy has recovered, or is gone", func() bool {
+		if c.postmaster() == "" {
 			return true
 		}
 		st, err := server.Probe(c.dir)
-		return err == nil && st.Running
+		return err == nil && st.Running && st.Primary
 	})
-	c.stop(server.Immediate)
+	c.stop(server.Fast)
 }
 
 // postmaster finds the process of a server on the directory.
