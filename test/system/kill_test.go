@@ -37,6 +37,7 @@ func TestKillBackup(t *testing.T) {
 			t.Fatalf("after a killed backup there are %+v", list)
 		}
 	}
+	s.age(48 * time.Hour) // the grace period of what they left is over
 	second := s.backup()
 	if list := s.backups(); len(list) != 2 || list[1].ID != second.ID {
 		t.Fatalf("after the last backup there are %+v", list)
