@@ -198,12 +198,19 @@ func FuzzParseMap(f *testing.F) {
 
 // S2's output is Snappy's block format: another library reads it.
 func TestSnappyCompatible(t *testing.T) {
-	enc, _ := NewEncoder(S2)
-	plain := sample("text", MaxPlain)
-	_, data := enc.Encode(plain)
-	got, err := snappy.Decode(nil, data)
-	if err != nil || !bytes.Equal(got, plain) {
-		t.Fatalf("snappy does not read it: %v", err)
+	for name, make := range map[string]func(Codec) (*Encoder, error){"NewEncoder": NewEncoder, "NewFastEncoder": NewFastEncoder} {
+		enc, err := make(S2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"text", "zeros"} {
+			plain := sample(kind, MaxPlain)
+			used, data := enc.Encode(plain)
+			got, err := snappy.Decode(nil, data)
+			if used != S2 || err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s: snappy does not read %s: %v", name, kind, err)
+			}
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ func (c Codec) String() string {
 // Encoder compresses chunks with one codec. It is for one goroutine.
 type Encoder struct {
 	codec Codec
+	fast  bool
 	zstd  *zstd.Encoder
 	buf   []byte
 }
@@ -80,6 +81,16 @@ func NewEncoder(codec Codec) (*Encoder, error) {
 	return e, nil
 }
 
+// NewFastEncoder is NewEncoder for WAL, which the server waits for and which has
+// less to gain: S2 runs at its fastest, and stores what LZ4 does.
+func NewFastEncoder(codec Codec) (*Encoder, error) {
+	e, err := NewEncoder(codec)
+	if err == nil {
+		e.fast = true
+	}
+	return e, err
+}
+
 // Encode compresses plain, and says with which codec: None when that would be
 // no larger. The result is valid until the next call, and may be plain itself.
 func (e *Encoder) Encode(plain []byte) (Codec, []byte) {
@@ -90,7 +101,11 @@ func (e *Encoder) Encode(plain []byte) (Codec, []byte) {
 		if need := s2.MaxEncodedLen(len(plain)); cap(e.buf) < need {
 			e.buf = make([]byte, need)
 		}
-		e.buf = s2.EncodeSnappyBetter(e.buf[:cap(e.buf)], plain)
+		encode := s2.EncodeSnappyBetter
+		if e.fast {
+			encode = s2.EncodeSnappy
+		}
+		e.buf = encode(e.buf[:cap(e.buf)], plain)
 	case None:
 		return None, plain
 	}

@@ -93,7 +93,7 @@ func (p *push) store(ctx context.Context, r Repository, f *os.File) (uint64, err
 }
 
 func (p *push) frames(ctx context.Context, w *seal.Writer, f *os.File) error {
-	enc, err := chunk.NewEncoder(p.Codec)
+	enc, err := chunk.NewFastEncoder(p.Codec)
 	if err != nil {
 		return err
 	}
