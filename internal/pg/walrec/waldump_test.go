@@ -27,7 +27,7 @@ func TestEveryRecordAsPgWaldumpShowsIt(t *testing.T) {
 			t.Parallel()
 			c := pgtest.New(t, pgtest.Options{Major: major, Settings: walrectest.Settings(), WALSegmentMB: 1})
 			from := walrectest.NextSegment(c, mebibyte)
-			walrectest.Run(c, c.TempDir(t))
+			walrectest.Run(t, c, c.TempDir(t))
 			to := walrectest.NextSegment(c, mebibyte)
 			c.Stop("fast")
 			b, names, err := walrectest.Segments(c.Dir, 1, from, to, mebibyte)

@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 )
 
@@ -93,31 +95,30 @@ var changes = []string{
 	"select pg_replication_origin_create('o'), pg_replication_origin_advance('o', '0/1000000')",
 	"select pg_replication_origin_drop('o')",
 	"select pg_create_restore_point('here')",
-	"do $$ begin for i in 1..33000 loop begin insert into big values (i, null); exception when others then null; end; end loop; end $$",
+	"do $$ begin for i in 1..32800 loop begin insert into big values (i, null); exception when others then null; end; end loop; end $$",
 	"delete from big",
 	"vacuum big",
 }
 
 // Run goes through the workload on a running cluster made with Settings. The
-// cluster is restarted on the way, and runs at the end.
-func Run(c *pgtest.Cluster, dir string) {
-	exec(c, tables)
+// cluster is restarted on the way, and runs at the end. Dir is for a tablespace.
+func Run(t testing.TB, c *pgtest.Cluster, dir string) {
+	t.Helper()
+	exec(t, c, tables)
 	for _, method := range []string{"off", "pglz", "lz4", "zstd"} {
 		if method == "pglz" && c.Major == 14 {
 			method = "on"
 		}
-		// Not every build has every method.
-		if err := c.TryExec("alter role postgres set wal_compression = " + method); err == nil {
-			exec(c, []string{"checkpoint", "update t set n = n - 1", fmt.Sprintf(insertRows, 9000, 9100), "delete from t where id >= 9000"})
+		set := "set wal_compression = " + method
+		if err := c.TryExec(set); err == nil { // not every build has every method
+			exec(t, c, []string{set, "checkpoint", "update t set n = n - 1", fmt.Sprintf(insertRows, 9000, 9100), "delete from t where id >= 9000"})
 		}
 	}
-	exec(c, changes)
-	databases(c, dir)
-	c.Exec("alter system set max_connections = 41")
-	c.Exec("alter system set full_page_writes = off")
+	exec(t, c, changes)
+	databases(t, c, dir)
+	exec(t, c, []string{"alter system set max_connections = 41", "alter system set full_page_writes = off"})
 	c.Restart()
-	exec(c, []string{
-		"alter role postgres reset wal_compression",
+	exec(t, c, []string{
 		"update t set n = n + 2",
 		"alter system set full_page_writes = on", "select pg_reload_conf()",
 		"create table last as select generate_series(1, 900) g",
@@ -125,8 +126,47 @@ func Run(c *pgtest.Cluster, dir string) {
 	})
 }
 
+// later changes some of what Run left, and lets most of it be.
+var later = []string{
+	"update t set n = n + 1 where id between 100 and 120",
+	"select count(*) from t where n > 3", // sets hints
+	"insert into t select g, g, 'later', array[g], point(g, g), null from generate_series(20001, 20040) g",
+	"delete from t where id between 200 and 230",
+	"vacuum t",
+	"create table fresh as select g, repeat('f', 200) from generate_series(1, 2000) g",
+	"create index on fresh (g)",
+	"delete from fresh where g > 300", "vacuum fresh",
+	"insert into fresh select g, repeat('g', 200) from generate_series(1, 1500) g",
+	"delete from last where g > 5", "vacuum last", "insert into last select g from generate_series(1, 700) g",
+	"begin; truncate parted; insert into parted select g from generate_series(1, 700) g; commit",
+	"begin; insert into multi values (5001, 1); savepoint a; drop table mv_base; rollback to a; commit",
+	"drop table big",
+	"vacuum full multi",
+	"reindex index t_pkey",
+	"select nextval('seq') from generate_series(1, 40)",
+	"create unlogged table u2 (i int primary key); insert into u2 select generate_series(1, 100)",
+	"begin; create table p9 as select generate_series(1, 500); prepare transaction 'nine'", "checkpoint", "commit prepared 'nine'",
+}
+
+// Later goes through a second workload, on a cluster that Run left. The server
+// crashes on the way, and runs at the end.
+func Later(t testing.TB, c *pgtest.Cluster, dir string) {
+	t.Helper()
+	exec(t, c, []string{
+		"update t set n = n + 1 where id % 50 = 0",
+		"create table mv_base as select generate_series(1, 300)",
+		"select count(*) from multi",
+	})
+	c.Kill9()
+	c.Start()
+	exec(t, c, later)
+	databases(t, c, dir)
+	exec(t, c, []string{"update t set s = 'last' where id < 20", "select count(*) from fresh"})
+}
+
 // databases makes, moves and drops databases and tablespaces.
-func databases(c *pgtest.Cluster, dir string) {
+func databases(t testing.TB, c *pgtest.Cluster, dir string) {
+	t.Helper()
 	statements := []string{
 		"create tablespace fast location '" + dir + "'",
 		"create table in_fast (i int primary key) tablespace fast",
@@ -139,7 +179,7 @@ func databases(c *pgtest.Cluster, dir string) {
 	} else {
 		statements = append(statements, "create database copied strategy file_copy", "create database logged strategy wal_log")
 	}
-	exec(c, append(statements,
+	exec(t, c, append(statements,
 		"alter database copied set tablespace fast",
 		"drop database logged",
 		"drop database copied",
@@ -147,9 +187,18 @@ func databases(c *pgtest.Cluster, dir string) {
 		"drop tablespace fast"))
 }
 
-func exec(c *pgtest.Cluster, statements []string) {
-	for _, s := range statements {
-		c.Exec(s)
+// exec runs statements one by one, in one session.
+func exec(t testing.TB, c *pgtest.Cluster, statements []string) {
+	t.Helper()
+	cn, err := conn.Open(t.Context(), c.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cn.Close()
+	for _, s := range append([]string{"set search_path = public"}, statements...) {
+		if err := cn.Exec(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
 	}
 }
 
