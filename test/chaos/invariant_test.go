@@ -44,16 +44,22 @@ func (s *site) listAll(args ...string) map[string]map[string]backup {
 // check holds the site to what must be true whatever was killed.
 func (s *site) check() {
 	s.t.Helper()
-	listed := s.listAll()
-	for _, r := range s.repos {
-		s.checkBackups(r, listed[r.name])
-	}
+	s.checkBackups()
 	s.checkArchiving()
 	s.checkServer()
 }
 
-// checkBackups compares what is listed with what is known.
-func (s *site) checkBackups(r *repository, listed map[string]backup) {
+// checkBackups compares what is listed with what is known, and sees that all of it is
+// whole.
+func (s *site) checkBackups() {
+	s.t.Helper()
+	listed := s.listAll()
+	for _, r := range s.repos {
+		s.checkListed(r, listed[r.name])
+	}
+}
+
+func (s *site) checkListed(r *repository, listed map[string]backup) {
 	s.t.Helper()
 	for id := range r.backups {
 		if _, ok := listed[id]; !ok {

@@ -142,6 +142,7 @@ func (s *site) settlePair(p *pair, first, second result) {
 	for _, f := range order {
 		f()
 	}
+	s.checkBackups() // before the next run can mend anything
 	p.one.again()
 	for _, j := range []*job{p.one, p.two} {
 		if j.end != nil {

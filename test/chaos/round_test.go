@@ -126,6 +126,7 @@ func (s *site) oneRound() {
 	s.ended(j, c, res)
 	s.doing += ":\n" + res.String()
 	j.after(res)
+	s.checkBackups() // before the next run can mend anything
 	if res.sent != syscall.SIGKILL {
 		s.checkTidy(before, j)
 	}
