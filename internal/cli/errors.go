@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/salvor-dr/salvor/internal/backup"
@@ -120,6 +121,7 @@ func engineFailure(err error, f *failure) bool {
 		unknown   *archive.Unregistered
 		last      *expire.LastBackup
 		exit      *server.ExitError
+		damage    *repo.Damage
 	)
 	set := func(exit int, code, hint string) bool {
 		f.exit, f.code, f.hint = exit, code, hint
@@ -144,6 +146,8 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitNotNow, "foreign_incarnation", "`salvor init` makes a place for it; a restored copy becomes a cluster of its own by that")
 	case errors.As(err, &last):
 		return set(exitNotNow, "last_backup", "make another backup first, or give --last")
+	case errors.As(err, &damage) && strings.HasPrefix(damage.Object, "locks/"):
+		return set(exitRepository, "damaged", "it is only a lock: if no backup or removal of this cluster runs on any host, remove that object from the repository")
 	case errors.As(err, &exit):
 		return set(exitFailed, "server_ended", "")
 	case conn.Unavailable(err):

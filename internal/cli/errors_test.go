@@ -55,6 +55,7 @@ func TestErrorsOfEngines(t *testing.T) {
 		{repo.ErrUnknownFormat, 7, "unknown_format", true},
 		{repo.ErrNoRepository, 7, "no_repository", true},
 		{repo.Damaged("packs/1", "its checksum is wrong"), 7, "damaged", true},
+		{repo.Damaged("locks/backup-orders", "it is not the JSON that was written"), 7, "damaged", true},
 		{&catalog.Unreadable{ID: "b1", Err: repo.Damaged("b1/head", "it is cut short")}, 7, "damaged", true},
 		{store.ErrNoSpace, 1, "no_space", true},
 		{&fs.PathError{Op: "write", Path: "/data/base/1/1259", Err: syscall.ENOSPC}, 1, "no_space", true},
