@@ -141,36 +141,42 @@ func (r *results) sizeTable() [][]string {
 	return rows
 }
 
-// losses tells where Salvor is worse than what it is compared with.
+// losses tells where Salvor is worse than a pgBackRest with the same kind of codec,
+// synchronous or not.
 func (r *results) losses() []string {
 	var out []string
-	for _, g := range r.groups() {
+	all := r.groups()
+	for _, g := range all {
 		if g.GB > 0 || !strings.HasPrefix(g.Tool, "salvor ") {
 			continue
 		}
-		for _, c := range columns {
-			q, ok := g.ratios[c.metric]
-			if c.metric == metricRate {
-				continue // the wall time again
+		for _, by := range all {
+			if by.Step != g.Step || by.GB > 0 || by.Codec != g.Codec || !by.Baseline && !strings.HasSuffix(by.Tool, " async") {
+				continue
 			}
-			if ok && c.ratio && q > 1.005 {
-				by := r.baseline(g)
-				out = append(out, fmt.Sprintf("%s, %s: %s %.2f times %s's (%s against %s)", strings.ToLower(stepTitles[g.Step]), g.Tool, c.title, q, by.Tool,
-					fmt.Sprintf("%.*f", c.digits, g.values[c.metric]/c.scale), fmt.Sprintf("%.*f", c.digits, by.values[c.metric]/c.scale)))
+			for _, c := range columns {
+				if text, lost := c.loss(g, by); lost {
+					out = append(out, text)
+				}
 			}
 		}
 	}
 	return out
 }
 
-// baseline gives what a group is compared with.
-func (r *results) baseline(g group) group {
-	for _, b := range r.groups() {
-		if b.Baseline && b.Step == g.Step && b.Codec == g.Codec && b.GB == g.GB {
-			return b
-		}
+// loss says by how much g is worse than by, if it is. The rate is left out: it is the
+// wall time again.
+func (c column) loss(g, by group) (string, bool) {
+	v, w := g.values[c.metric], by.values[c.metric]
+	if !c.ratio || c.metric == metricRate || w <= 0 {
+		return "", false
 	}
-	return group{}
+	q := v / w
+	if by.Baseline {
+		q = g.ratios[c.metric]
+	}
+	return fmt.Sprintf("%s, %s: %s %.2f times %s's (%.*f against %.*f)", strings.ToLower(stepTitles[g.Step][:1])+stepTitles[g.Step][1:], g.Tool, c.title, q, by.Tool,
+		c.digits, v/c.scale, c.digits, w/c.scale), q > 1.005
 }
 
 // page is the Markdown page.

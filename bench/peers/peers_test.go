@@ -62,6 +62,7 @@ func recorded(t *testing.T) *results {
 		row("pgbackrest zst", likeZstd, 3, true, metricTable{metricCPU: 40, metricMemory: 20e6}),
 		row("salvor zstd", likeZstd, 3, false, metricTable{metricCPU: 28, metricMemory: 60e6}),
 		row("salvor s2", likeLZ4, 1, false, metricTable{metricCPU: 1}),
+		row("pgbackrest lz4 async", likeLZ4, 1, false, metricTable{metricCPU: 0.5}),
 	} {
 		if err := json.NewEncoder(&file).Encode(l); err != nil {
 			t.Fatal(err)
@@ -77,8 +78,8 @@ func recorded(t *testing.T) *results {
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	groups := recorded(t).groups()
-	if len(groups) != 3 {
-		t.Fatalf("%d groups, want 3", len(groups))
+	if len(groups) != 4 {
+		t.Fatalf("%d groups, want 4", len(groups))
 	}
 	salvor := groups[1]
 	if salvor.Tool != "salvor zstd" || salvor.repeats != 3 {
@@ -104,11 +105,15 @@ func TestTable(t *testing.T) {
 		{"pgbackrest zst", "yes", "20.00", "20"},
 		{"salvor zstd", "yes", "16.00 (0.70)", "60 (3.00)"},
 		{"salvor s2", "yes", "1.00", ""},
+		{"pgbackrest lz4 async", "yes", "0.50", ""},
 	}
 	if diff := cmp.Diff(want, table(r.of("backup", false))); diff != "" {
 		t.Error(diff)
 	}
-	losses := []string{"full backup, salvor zstd: largest process MB 3.00 times pgbackrest zst's (60 against 20)"}
+	losses := []string{
+		"full backup, salvor zstd: largest process MB 3.00 times pgbackrest zst's (60 against 20)",
+		"full backup, salvor s2: CPU s 2.00 times pgbackrest lz4 async's (1.00 against 0.50)",
+	}
 	if diff := cmp.Diff(losses, r.losses()); diff != "" {
 		t.Error(diff)
 	}
