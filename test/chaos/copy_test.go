@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -84,6 +85,26 @@ func (c *copied) state() state {
 		c.s.failf("%s holds %s …, and no note says that it is unfinished", c.dir, entries[0].Name())
 	}
 	return complete // also if the note is still there: it is removed last
+}
+
+// noted says whether the note is there.
+func (c *copied) noted() bool {
+	_, err := os.Lstat(filepath.Join(c.dir, noteName))
+	return err == nil
+}
+
+// isWhole starts a duplicate of the directory: with pg_control there a server would
+// start on it, whatever the note says.
+func (c *copied) isWhole() {
+	c.s.t.Helper()
+	twin := *c
+	twin.dir, twin.sock = c.s.fresh(), c.s.freshDir()
+	if out, err := exec.Command("cp", "-a", c.dir, twin.dir).CombinedOutput(); err != nil {
+		c.s.failf("%v: %s", err, out)
+	}
+	twin.up()
+	twin.compare()
+	twin.end()
 }
 
 // refusesToStart sees that no server starts on half a restore.

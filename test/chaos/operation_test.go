@@ -368,6 +368,8 @@ func (s *site) afterRestore(c *copied, res result) {
 		s.failf("it failed, and what it left looks like a database: %s", res)
 	case got == unfinished:
 		c.refusesToStart()
+	case got == complete && c.noted():
+		c.isWhole()
 	}
 }
 
@@ -378,7 +380,7 @@ func (s *site) finishRestore(c *copied, args []string) {
 	if c.state() != complete {
 		s.failf("restored again, and not complete")
 	}
-	if _, err := os.Lstat(filepath.Join(c.dir, noteName)); err == nil {
+	if c.noted() {
 		s.failf("restored again, and the note is still there")
 	}
 }
@@ -387,18 +389,14 @@ func (s *site) finishRestore(c *copied, args []string) {
 // been used: it is refused, or if not, the result is whole.
 func (s *site) leavesAlone(c *copied, args []string) {
 	s.t.Helper()
-	noted := func() bool {
-		_, err := os.Lstat(filepath.Join(c.dir, noteName))
-		return err == nil
-	}
-	before := noted()
+	before := c.noted()
 	res := s.run(args...)
 	switch {
 	case before && !res.done():
 		s.failf("the restore was not finished, and cannot be: %s", res)
 	case !before && (res.code != exitNotNow || !strings.Contains(res.stdout+res.stderr, "not empty") && !strings.Contains(res.stdout+res.stderr, "runs in")):
 		s.failf("want a refusal to restore over a database: %s", res)
-	case c.state() != complete || noted():
+	case c.state() != complete || c.noted():
 		s.failf("it is not complete any more after: %s", res)
 	}
 	if before {
