@@ -24,6 +24,9 @@ func (r *run) adopt(ctx context.Context) error {
 	if mark.Host, err = os.Hostname(); err != nil {
 		return fmt.Errorf("asking for the host's name: %w", err)
 	}
+	if r.parent != nil {
+		mark.Parent = r.parent.ID
+	}
 	left, err := r.leftovers(ctx)
 	if err != nil {
 		return err
@@ -32,6 +35,9 @@ func (r *run) adopt(ctx context.Context) error {
 		mark.Adopts = append(mark.Adopts, p.ID)
 	}
 	if err := catalog.WriteRunning(ctx, r.Objects, r.place, mark); err != nil {
+		return err
+	}
+	if err := r.heldParent(ctx); err != nil {
 		return err
 	}
 	if len(left) == 0 {
@@ -90,11 +96,15 @@ func (r *run) buried(ctx context.Context) (map[string]bool, error) {
 	return keys, nil
 }
 
-// named lists the packs that the backup names: its own, and those it adopted.
-func (r *run) named() []pack.Info {
+// known lists the packs that the backup may name: its own, those it adopted, and its
+// parent's.
+func (r *run) known() []pack.Info {
 	all := r.packs.infos()
 	if r.pool != nil {
 		all = append(all, r.pool.Used()...)
+	}
+	if r.prior != nil {
+		all = append(all, catalog.PackInfos(r.prior.packs)...)
 	}
 	return all
 }
@@ -116,7 +126,7 @@ func (r *run) present(ctx context.Context) error {
 			sizes[id] = o.Size
 		}
 	}
-	for _, p := range r.named() {
+	for _, p := range r.names {
 		switch size, ok := sizes[p.ID]; {
 		case !ok:
 			return fmt.Errorf("completing the backup: %w", repo.Damaged(r.place.PackName(p.ID), "it was there, and is gone"))
@@ -134,11 +144,13 @@ func (r *run) complete(ctx context.Context) error {
 	if err := r.present(ctx); err != nil {
 		return err
 	}
+	// From here on nobody's wish to stop counts: it is either complete or it is not.
+	ctx = context.WithoutCancel(ctx)
 	if err := catalog.WriteHead(ctx, r.Objects, r.head); err != nil {
 		return err
 	}
 	if err := r.kept(ctx); err != nil {
-		return errors.Join(err, r.Objects.Store().Delete(context.WithoutCancel(ctx), catalog.HeadName(r.place, r.id), ""))
+		return errors.Join(err, r.Objects.Store().Delete(ctx, catalog.HeadName(r.place, r.id), ""))
 	}
 	return nil
 }
@@ -162,7 +174,7 @@ func (r *run) kept(ctx context.Context) error {
 // needs lists the objects that the head leads to.
 func (r *run) needs() []string {
 	names := catalog.PartNames(r.place, r.id)
-	for _, p := range r.named() {
+	for _, p := range r.names {
 		names = append(names, r.place.PackName(p.ID))
 	}
 	return names

@@ -50,7 +50,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.store(t, func() {})
-	first.leave(t.Context())
+	first.leave(t.Context(), nil, errKilled)
 	if left := leftovers(t, first); len(left) == 0 {
 		t.Fatal("a backup that failed left nothing to adopt")
 	}
@@ -252,7 +252,16 @@ func hashes(plain []byte) []uint64 {
 }
 
 func (w *waters) lists(ctx context.Context, r *run) error {
-	return r.lists(ctx, &copied{listing: &listing{}})
+	return r.lists(ctx, &copied{listing: &listing{}, census: allLive(r)})
+}
+
+// allLive is a census by which the backup names every pack that it knows.
+func allLive(r *run) *census {
+	c := newCensus(r.prior)
+	for _, i := range r.known() {
+		c.live[i.ID] = int64(i.Plain)
+	}
+	return c
 }
 
 // use adopts what there is and stores a pack.
@@ -268,11 +277,30 @@ func (w *waters) use(ctx context.Context, r *run) error {
 	return w.lists(ctx, r)
 }
 
-// backup makes one, as Run does, but without the lock: as a process would whose lock
-// was taken from it.
-func (w *waters) backup(ctx context.Context) (*run, error) {
+// backup makes one, incremental if it can be, as Run does. Without the lock it is as a
+// process whose lock was taken from it.
+func (w *waters) backup(ctx context.Context, locked bool) (*run, error) {
 	r := w.run()
-	err := r.adopt(ctx)
+	if locked {
+		locks, err := lock.New(w.st, clock.System())
+		if err != nil {
+			return r, err
+		}
+		lease, held, err := locks.Acquire(ctx, w.place.BackupLock(), nil)
+		if err != nil {
+			return r, err
+		}
+		defer lease.Release(context.WithoutCancel(ctx))
+		ctx = held
+	}
+	var err error
+	if r.parent, err = r.choose(ctx); err != nil {
+		return r, err
+	}
+	err = r.adopt(ctx)
+	if err == nil && r.parent != nil {
+		r.prior, err = r.openPrior(ctx, *r.parent)
+	}
 	if err == nil {
 		err = w.use(ctx, r)
 	}
@@ -280,7 +308,7 @@ func (w *waters) backup(ctx context.Context) (*run, error) {
 		err = r.complete(ctx)
 	}
 	if err != nil {
-		r.leave(ctx)
+		r.leave(ctx, nil, err)
 		return r, err
 	}
 	r.unmark(ctx)
@@ -342,7 +370,7 @@ func (w *waters) whole(what string) {
 		if err != nil {
 			w.t.Fatalf("%s, backup %s: %v", what, h.ID, err)
 		}
-		reader := pack.NewReader(objects, w.place.PackName, infos)
+		reader := pack.NewReader(objects, w.place.PackName, catalog.PackInfos(infos))
 		for _, i := range infos {
 			if err := reader.Verify(ctx, i.ID, nil); err != nil {
 				w.t.Fatalf("%s, backup %s: %v", what, h.ID, err)
@@ -359,7 +387,7 @@ func (w *waters) whole(what string) {
 // and the next sweep leaves nothing behind.
 func TestRemovalBeside(t *testing.T) {
 	t.Parallel()
-	rounds, adopted, refused := 600, 0, 0
+	rounds, adopted, refused, inUse := 600, 0, 0, 0
 	if testing.Short() {
 		rounds = 200
 	}
@@ -367,21 +395,22 @@ func TestRemovalBeside(t *testing.T) {
 	for n := range rounds {
 		seed := start + uint64(n)
 		w := newWaters(t, seed)
-		what := []string{"", "", w.ids[0]}[w.rng.IntN(3)]
+		what := []string{"", w.ids[0], w.ids[1], w.ids[1]}[w.rng.IntN(4)]
+		locked := what != "" && w.rng.IntN(3) > 0
 		if w.rng.IntN(4) == 0 {
 			w.dies["removal"] = w.rng.IntN(60)
 		}
-		if what != "" && w.rng.IntN(4) == 0 { // with a sweep it was taken for dead already, see waters.backup
+		if locked && w.rng.IntN(4) == 0 { // else it was taken for dead already, and dies once only
 			w.dies["backup"] = w.rng.IntN(60)
 		}
 		var made *run
-		var failed error
+		var failed, removed error
 		w.both(map[string]func(context.Context){
-			"backup":  func(ctx context.Context) { made, failed = w.backup(ctx) },
-			"removal": func(ctx context.Context) { _ = w.removal(ctx, what) },
+			"backup":  func(ctx context.Context) { made, failed = w.backup(ctx, locked) },
+			"removal": func(ctx context.Context) { removed = w.removal(ctx, what) },
 		})
 		w.dies = map[string]int{}
-		describe := fmt.Sprintf("seed %d: after a removal of %q and a backup (%v)", seed, what, failed)
+		describe := fmt.Sprintf("seed %d: after a removal of %q (%v) and a backup (%v)", seed, what, removed, failed)
 		if failed == nil {
 			if exists, err := catalog.HeadExists(t.Context(), made.Objects, w.place, made.id); err != nil || !exists {
 				t.Fatalf("%s a backup that was reported complete has no head: %v", describe, err)
@@ -392,6 +421,12 @@ func TestRemovalBeside(t *testing.T) {
 		} else if !errors.Is(failed, errKilled) {
 			refused++
 		}
+		if locked && failed != nil && !errors.Is(failed, errKilled) && !errors.As(failed, new(*Refusal)) {
+			t.Fatalf("%s: a backup with its lock failed", describe)
+		}
+		if errors.As(removed, new(*expire.InUse)) {
+			inUse++
+		}
 		w.whole(describe)
 		w.unlock()
 		if err := w.removal(t.Context(), ""); err != nil {
@@ -400,7 +435,7 @@ func TestRemovalBeside(t *testing.T) {
 		w.whole(describe)
 		w.clean(describe)
 	}
-	t.Logf("%d rounds from seed %d: %d packs adopted, %d backups gave way", rounds, start, adopted, refused)
+	t.Logf("%d rounds from seed %d: %d packs adopted, %d backups gave way, %d removals", rounds, start, adopted, refused, inUse)
 	if adopted == 0 {
 		t.Error("nothing was ever adopted")
 	}

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/repo/pack"
+	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // run is one backup on its way.
@@ -19,10 +21,14 @@ type run struct {
 	id     string
 	head   catalog.Head
 	packs  packs
-	pool   *pack.Pool // what backups stored that were cut off, or nil
+	names  []catalog.NamedPack // packs that the backup names, once that is known
+	pool   *pack.Pool          // what backups stored that were cut off, or nil
+	parent *catalog.Head       // of an incremental backup, or nil
+	prior  *prior              // the same, opened
+	detect catalog.Detector
 }
 
-// Run makes a full backup and returns its head. When it returns without error the
+// Run makes a backup and returns its head. When it returns without error the
 // backup is restorable: everything it needs is durable in the repository.
 //
 // It fails with *Refusal before anything is changed, with *lock.Held if another
@@ -36,7 +42,7 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	if err != nil {
 		return catalog.Head{}, err
 	}
-	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now())}
+	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now()), detect: o.Detect}
 	lease, held, err := o.Locks.Acquire(ctx, r.place.BackupLock(), func(h lock.Holder) {
 		o.Events.Warn(fmt.Sprintf("another backup, of process %d on %s, shows no life: watching it for %s", h.PID, h.Host, lock.TTL))
 	})
@@ -45,11 +51,14 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	}
 	defer lease.Release(context.WithoutCancel(ctx))
 	r.tell(lease)
+	if r.parent, err = r.choose(held); err != nil {
+		return catalog.Head{}, r.reason(held, err)
+	}
 	if err = r.adopt(held); err == nil {
 		err = r.all(held, lease)
 	}
 	if err != nil {
-		r.leave(context.WithoutCancel(ctx))
+		r.leave(context.WithoutCancel(ctx), lease, err)
 		return catalog.Head{}, r.reason(held, err)
 	}
 	r.unmark(context.WithoutCancel(ctx))
@@ -71,6 +80,9 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 	}
 	defer b.Abort(context.WithoutCancel(ctx))
 	r.begin(b)
+	if err := r.begun(ctx, b); err != nil {
+		return err
+	}
 
 	r.Events.Phase("copy")
 	copied, err := r.copy(ctx, b)
@@ -141,7 +153,13 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		return err
 	}
 	r.head.Stored += size
-	if r.head.PacksHeader, size, err = catalog.WritePacks(ctx, r.Objects, r.place, r.id, r.named()); err != nil {
+	if err := r.dropped(ctx, c); err != nil {
+		return err
+	}
+	if r.names, err = c.census.named(r.known()); err != nil {
+		return err
+	}
+	if r.head.PacksHeader, size, err = catalog.WritePacks(ctx, r.Objects, r.place, r.id, r.names); err != nil {
 		return err
 	}
 	r.head.Stored += size
@@ -149,7 +167,7 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		r.head.Stored += p.Size
 	}
 	r.head.Read, r.head.PagesRead, r.head.PagesStored = c.read.Load(), c.pagesRead.Load(), c.pagesStored.Load()
-	r.head.Adopted, r.head.Damaged = c.adopted.Load(), c.damaged()
+	r.head.Adopted, r.head.Forwarded, r.head.Damaged = c.adopted.Load(), c.forwarded.Load(), c.damaged()
 	return nil
 }
 
@@ -161,13 +179,32 @@ func (r *run) unmark(ctx context.Context) {
 
 // leave ends a backup that failed. The packs that are complete stay, with the mark
 // that leads the next backup to them: what was copied in hours is not copied again.
-func (r *run) leave(ctx context.Context) {
+// But where there was no room for more they go, or there would be none for the WAL.
+func (r *run) leave(ctx context.Context, lease *lock.Lease, why error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	r.packs.abort()
-	if len(r.named()) == 0 {
+	// Without the lock they may be another's by now.
+	if errors.Is(why, store.ErrNoSpace) && lease.Check(ctx) == nil {
+		if err := r.discard(ctx); err != nil {
+			r.Events.Warn(fmt.Sprintf("removing what the backup stored where no room is left: %v", err))
+			return
+		}
+	}
+	if len(r.packs.infos()) == 0 && (r.pool == nil || len(r.pool.Used()) == 0) {
 		r.unmark(ctx)
 		return
 	}
 	r.Events.Warn("what the backup has stored is kept for a while: the next one uses it")
+}
+
+// discard removes the backup's own packs.
+func (r *run) discard(ctx context.Context) error {
+	for _, p := range r.packs.infos() {
+		if err := r.Objects.Store().Delete(ctx, r.place.PackName(p.ID), ""); err != nil {
+			return err
+		}
+	}
+	r.packs = packs{}
+	return nil
 }

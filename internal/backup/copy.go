@@ -26,12 +26,15 @@ const pingEvery = 10 * time.Second
 type copied struct {
 	*listing
 
+	census *census
+
 	mu   sync.Mutex
 	done catalog.FileList
 	bad  []catalog.BadPage
 
 	read, pagesRead, pagesStored atomic.Uint64
 	adopted                      atomic.Uint64 // bytes, as stored
+	forwarded                    atomic.Uint64 // bytes of blocks that did not change, and were stored anew
 }
 
 // packs are the pack writers of the workers.
@@ -70,7 +73,7 @@ func (r *run) copy(ctx context.Context, b *conn.Backup) (*copied, error) {
 	if err := r.tablespaces(ctx, l.dirs); err != nil {
 		return nil, err
 	}
-	c := &copied{listing: l}
+	c := &copied{listing: l, census: newCensus(r.prior)}
 	// What runs beside ends with the copy, but its questions to the server don't:
 	// a question that is cut off takes the session with it, and so the backup.
 	session := ctx
@@ -171,7 +174,13 @@ func (r *run) control(ctx context.Context, c *copied) error {
 	f := r.file(datadir.Entry{Path: datadir.ControlPath, Kind: datadir.KindFile, Size: int64(len(image)), Mode: 0o600, ModTime: r.Clock.Now()})
 	f.block = chunk.SliceSize
 	p := &f.parts[0]
+	if err := r.remember(ctx, f); err != nil {
+		return err
+	}
 	if err := w.slice(ctx, f, p, 0, image); err != nil {
+		return err
+	}
+	if err := w.flush(ctx, f, p); err != nil {
 		return err
 	}
 	p.got = int64(len(image))
@@ -197,6 +206,25 @@ func (c *copied) table() iter.Seq2[catalog.File, error] {
 	}
 	c.done.Sort()
 	return c.done.All()
+}
+
+// dropped takes from the census what only the parent has: files that are gone.
+func (r *run) dropped(ctx context.Context, c *copied) error {
+	if r.prior == nil {
+		return nil
+	}
+	next, stop := iter.Pull2(c.done.All())
+	defer stop()
+	now, err, more := next()
+	return catalog.ReadFiles(ctx, r.Objects, r.prior.head, func(f catalog.File) error {
+		for more && err == nil && now.Path < f.Path {
+			now, err, more = next()
+		}
+		if err != nil || more && now.Path == f.Path {
+			return err
+		}
+		return r.prior.drop(ctx, c.census, f)
+	})
 }
 
 // damaged lists the pages that did not check, in order.

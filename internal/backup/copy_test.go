@@ -59,7 +59,7 @@ func (r *run) store(t *testing.T, meanwhile func()) *copied {
 		t.Fatal(err)
 	}
 	meanwhile()
-	c := &copied{listing: l}
+	c := &copied{listing: l, census: newCensus(r.prior)}
 	if err := r.work(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestDamagedPages(t *testing.T) {
 		e := datadir.Entry{Path: "base/1/90009", Kind: datadir.KindFile, Size: int64(len(good)), IsRelation: true}
 		write(t, filepath.Join(dir, e.Path), good)
 		f := r.file(e)
-		w, err := r.worker(&copied{}, nil)
+		w, err := r.worker(&copied{census: newCensus(nil)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/clock"
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
@@ -25,6 +26,8 @@ type Options struct {
 	Objects    *seal.Objects
 	Locks      *lock.Locks
 
+	Kind           Kind
+	Detect         catalog.Detector // of an incremental backup, "" chooses
 	Codec          chunk.Codec
 	Workers        int           // readers, at least 1
 	RateLimit      int64         // bytes read per second, 0: no limit
@@ -37,6 +40,16 @@ type Options struct {
 	Clock  clock.Clock
 	Events Events
 }
+
+// Kind says which kind of backup to make.
+type Kind int
+
+// The kinds.
+const (
+	Auto        Kind = iota // incremental if there is a backup that can be its parent, else full
+	Full                    // everything is read and stored
+	Incremental             // fail if it cannot be
+)
 
 // Events are called while a backup runs, by several goroutines.
 type Events struct {
@@ -53,6 +66,9 @@ func (o *Options) validate() error {
 		return fmt.Errorf("a rate limit of %d bytes a second makes no sense", o.RateLimit)
 	case o.Conn == nil || o.Objects == nil || o.Locks == nil || o.Clock == nil:
 		return errors.New("a backup needs a connection, a repository and a clock")
+	}
+	if o.Detect == "" {
+		o.Detect = catalog.ByLSN
 	}
 	if o.ArchiveTimeout == 0 {
 		o.ArchiveTimeout = DefaultArchiveTimeout

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -30,6 +31,11 @@ type file struct {
 	base  uint32 // number in its fork of its first page, relations only
 	parts []part // one for each range, filled by whoever reads it
 	left  int    // ranges that are not done; guarded by copied.mu
+
+	once     sync.Once     // for what the parent has, in an incremental backup
+	replaces *catalog.File // the parent's entry of that path, or nil
+	before   *before       // the same where it fits, or nil
+	failed   error
 }
 
 // part is what was read of one range of a file.

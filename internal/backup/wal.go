@@ -174,6 +174,9 @@ func (r *run) includeWAL(ctx context.Context, c *copied, slot *slot, first, last
 			return err
 		}
 		f := r.file(datadir.Entry{Path: path, Kind: datadir.KindFile, Size: info.Size(), Mode: 0o600, ModTime: info.ModTime()})
+		if err := r.remember(ctx, f); err != nil {
+			return err
+		}
 		for i := range f.parts {
 			if err := w.read(ctx, f, &f.parts[i]); err != nil {
 				return fmt.Errorf("copying %s: %w", path, err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -37,6 +38,11 @@ type worker struct {
 	packs  *pack.Writer
 	buf    []byte
 	again  []byte // a page that is read once more
+
+	// the chunk that is being made, of blocks of one range
+	gathered []byte
+	hashes   []uint64
+	pending  []int // runs of the range that wait for it
 }
 
 func (w *worker) do(ctx context.Context, t task) error {
@@ -57,7 +63,10 @@ func (w *worker) do(ctx context.Context, t task) error {
 
 // copy copies one range of a file, and if it is the last, completes the file.
 func (w *worker) copy(ctx context.Context, f *file, part int) error {
-	err := w.read(ctx, f, &f.parts[part])
+	err := w.run.remember(ctx, f)
+	if err == nil {
+		err = w.read(ctx, f, &f.parts[part])
+	}
 	if err == nil && w.copied.last(f) {
 		_, _, err = w.finish(ctx, f)
 	}
@@ -77,6 +86,14 @@ func (c *copied) last(f *file) bool {
 
 // read copies one range of a file.
 func (w *worker) read(ctx context.Context, f *file, p *part) error {
+	if err := w.scan(ctx, f, p); err != nil {
+		return err
+	}
+	return w.flush(ctx, f, p)
+}
+
+// scan reads one range of a file, and gathers what is to be stored.
+func (w *worker) scan(ctx context.Context, f *file, p *part) error {
 	in, err := os.Open(filepath.Join(w.run.DataDir, f.entry.Path))
 	if errors.Is(err, fs.ErrNotExist) {
 		p.gone = true
@@ -134,43 +151,112 @@ func (w *worker) progress(n int) {
 	w.run.Events.Progress(done, uint64(w.copied.total))
 }
 
-// slice stores the bytes of f at the given place, at most one chunk.
+// slice takes the bytes of f at the given place, at most one chunk: it judges each
+// block, and stores those that the parent does not have.
 func (w *worker) slice(ctx context.Context, f *file, p *part, at int64, data []byte) error {
-	first := uint64(at) / uint64(f.block)
-	hashes := make([]uint64, 0, (len(data)+f.block-1)/f.block)
-	kept := data[:0] // the blocks that are not zero, moved together
-	runs := len(p.runs)
+	n := uint64(at) / uint64(f.block)
 	for i := 0; i < len(data); i += f.block {
 		b := data[i:min(i+f.block, len(data))]
-		n := first + uint64(i/f.block)
-		zero := page.IsZero(b)
-		if f.entry.IsRelation && !zero {
-			zero = w.check(ctx, f, p, n, b)
+		j, err := w.judge(ctx, f, p, n, b)
+		if err != nil {
+			return err
 		}
-		hash := chunk.BlockHash(b)
-		p.digest.AddBlock(n, hash)
-		p.addBlock(n, zero, uint32(len(hashes)), runs)
-		if zero {
-			continue
+		switch {
+		case j.kept:
+			p.addRun(j.run)
+		case j.zero:
+			p.addRun(chunk.Run{First: n, Blocks: 1, Zero: true})
+		default:
+			if err := w.gather(ctx, f, p, n, b, j.hash); err != nil {
+				return err
+			}
 		}
-		hashes = append(hashes, hash)
-		kept = append(kept, b...)
+		n++
 	}
 	if f.entry.IsRelation {
 		w.copied.pagesRead.Add(uint64((len(data) + f.block - 1) / f.block))
 	}
-	if len(kept) == 0 {
+	return nil
+}
+
+// judgement is what is to become of a block that was read.
+type judgement struct {
+	zero bool
+	kept bool      // the parent has it
+	run  chunk.Run // there, if kept
+	hash uint64
+}
+
+// judge checks block n, compares it with what the parent has, and brings the file's
+// digest up to date: it begins as the parent's, if there is one.
+func (w *worker) judge(ctx context.Context, f *file, p *part, n uint64, b []byte) (judgement, error) {
+	j := judgement{zero: page.IsZero(b)}
+	good := true
+	if f.entry.IsRelation && !j.zero {
+		j.zero, good = w.check(ctx, f, p, n, b)
+	}
+	old := f.before
+	if old == nil || n >= old.blocks.Blocks() {
+		j.hash = chunk.BlockHash(b)
+		p.digest.AddBlock(n, j.hash)
+		return j, nil
+	}
+	j.run, _ = old.run(n)
+	same := len(b) == old.length(n)
+	stale := !j.run.Zero && w.run.prior.stale[j.run.Ref.Pack]
+	if same && good && !j.zero && !j.run.Zero && !stale && w.run.unchanged(f, b) {
+		j.kept = true
+		return j, nil
+	}
+	j.hash = chunk.BlockHash(b)
+	before, err := old.hash(ctx, j.run)
+	if err != nil {
+		return j, err
+	}
+	if same && j.hash == before {
+		j.kept = !stale
+		if stale {
+			w.copied.forwarded.Add(uint64(len(b)))
+		}
+		return j, nil
+	}
+	p.digest.SubBlock(n, before)
+	p.digest.AddBlock(n, j.hash)
+	return j, nil
+}
+
+// gather adds a block to the chunk that is being made, and stores that when it is full.
+func (w *worker) gather(ctx context.Context, f *file, p *part, n uint64, b []byte, hash uint64) error {
+	if len(w.gathered)+len(b) > chunk.MaxPlain {
+		if err := w.flush(ctx, f, p); err != nil {
+			return err
+		}
+	}
+	if w.hashes == nil {
+		w.hashes = make([]uint64, 0, chunk.MaxPlain/f.block)
+	}
+	r := chunk.Run{First: n, Blocks: 1, Slot: uint32(len(w.hashes))}
+	w.gathered, w.hashes = append(w.gathered, b...), append(w.hashes, hash)
+	if k := p.addRun(r); len(w.pending) == 0 || w.pending[len(w.pending)-1] != k {
+		w.pending = append(w.pending, k)
+	}
+	return nil
+}
+
+// flush stores the chunk that is being made, if any, and names it in the runs that
+// wait for it.
+func (w *worker) flush(ctx context.Context, f *file, p *part) error {
+	if len(w.gathered) == 0 {
 		return nil
 	}
-	ref, err := w.store(ctx, f, kept, hashes)
+	ref, err := w.store(ctx, f, w.gathered, w.hashes)
 	if err != nil {
 		return err
 	}
-	for i := runs; i < len(p.runs); i++ {
-		if !p.runs[i].Zero {
-			p.runs[i].Ref = ref
-		}
+	for _, k := range w.pending {
+		p.runs[k].Ref = ref
 	}
+	w.gathered, w.hashes, w.pending = w.gathered[:0], nil, w.pending[:0]
 	return nil
 }
 
@@ -189,35 +275,36 @@ func (w *worker) store(ctx context.Context, f *file, plain []byte, hashes []uint
 	return w.packs.Add(ctx, plain, f.block, hashes)
 }
 
-// addBlock adds a block to the range's runs: to the last one if it goes on, which
-// for stored blocks must be of this chunk, that is, from index chunkRuns on.
-func (p *part) addBlock(n uint64, zero bool, slot uint32, chunkRuns int) {
-	if k := len(p.runs) - 1; k >= 0 && p.runs[k].Zero == zero && (zero || k >= chunkRuns) {
-		p.runs[k].Blocks++
-		return
-	}
-	r := chunk.Run{First: n, Blocks: 1, Zero: zero}
-	if !zero {
-		r.Slot = slot
+// addRun adds blocks behind the range's last run, or to it if it goes on in the same
+// chunk, and gives the run's index. A chunk that is not stored yet has no identity, and
+// all runs without one are of the one that is being made.
+func (p *part) addRun(r chunk.Run) int {
+	if k := len(p.runs) - 1; k >= 0 {
+		last := &p.runs[k]
+		if last.End() == r.First && last.Zero == r.Zero && last.Ref == r.Ref && (r.Zero || last.Slot+last.Blocks == r.Slot) {
+			last.Blocks += r.Blocks
+			return k
+		}
 	}
 	p.runs = append(p.runs, r)
+	return len(p.runs) - 1
 }
 
 // check judges a page and reads it again if it does not check. It leaves the
-// last bytes read in b, and says whether they are zero.
-func (w *worker) check(ctx context.Context, f *file, p *part, n uint64, b []byte) (zero bool) {
+// last bytes read in b, and says whether they are zero, and whether they are good.
+func (w *worker) check(ctx context.Context, f *file, p *part, n uint64, b []byte) (zero, good bool) {
 	block := f.base + uint32(n)
 	checksums := w.run.source.control.DataChecksumVersion != 0
 	verdict := page.Check(b, block, checksums)
 	if verdict.Good() || len(b) < f.block {
-		return false // a torn page at the end is repaired by the WAL that extends the file
+		return false, verdict.Good() // a torn page at the end is repaired by the WAL that extends the file
 	}
 	verdict, changed := w.reread(ctx, f, p, n, b, verdict)
 	if !verdict.Good() && !changed {
 		p.bad = append(p.bad, catalog.BadPage{Path: f.entry.Path, Block: n, Why: verdict.String()})
 		w.run.Events.Warn(fmt.Sprintf("%s: page %d is damaged: %s", f.entry.Path, n, verdict))
 	}
-	return verdict == page.Zero
+	return verdict == page.Zero, verdict.Good()
 }
 
 // reread reads a page again until it checks, or until it has had its chances.
@@ -284,13 +371,38 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 		}
 	}
 	f.parts = nil
-	if out.Size > 0 {
-		if err := w.storeMap(ctx, &out, m); err != nil {
-			return out, false, err
-		}
+	if err := w.settle(ctx, f, &out, m); err != nil {
+		return out, false, err
 	}
 	w.copied.add(out, bad)
 	return out, true, nil
+}
+
+// settle gives the entry its map and its digest, and counts what it names.
+func (w *worker) settle(ctx context.Context, f *file, out *catalog.File, m chunk.Map) error {
+	old := f.before
+	if old != nil && out.Size > 0 {
+		lost, err := old.lost(ctx, (out.Size+uint64(f.block)-1)/uint64(f.block))
+		if err != nil {
+			return err
+		}
+		out.Digest.Add(old.Digest)
+		out.Digest.Sub(lost)
+		if slices.Equal(m.Runs, old.blocks.Runs) {
+			out.Map, out.MapRefs = old.Map, old.MapRefs
+			return nil
+		}
+	}
+	if out.Size > 0 {
+		if err := w.storeMap(ctx, out, m); err != nil {
+			return err
+		}
+	}
+	w.copied.census.count(1, m, out.MapRefs)
+	if f.replaces != nil {
+		return w.run.prior.drop(ctx, w.copied.census, *f.replaces)
+	}
+	return nil
 }
 
 // joinRuns appends runs, and joins zeros that meet.

@@ -274,6 +274,7 @@ func ReadFiles(ctx context.Context, objects *seal.Objects, h Head, use func(File
 type FileParts struct {
 	table  *seal.Opener
 	frames []repo.Ref
+	first  []string // path of the first entry of each
 	frame  []byte
 	reader tableReader
 }
@@ -297,6 +298,9 @@ func IndexFiles(ctx context.Context, objects *seal.Objects, h Head, use func(Fil
 			return errEntry
 		}
 		last = f.Path
+		if len(parts.first) == len(parts.frames) {
+			parts.first = append(parts.first, f.Path)
+		}
 		return use(f)
 	}
 	for {

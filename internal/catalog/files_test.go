@@ -230,7 +230,7 @@ func TestFileTableDamaged(t *testing.T) {
 func TestPacks(t *testing.T) {
 	w := newWorld(t)
 	h := Head{ID: NewBackupID(minute(0)), Cluster: testPlace.Cluster, SystemID: testPlace.SystemID, Incarnation: testPlace.Incarnation}
-	want := []pack.Info{{ID: repo.ID{1}, Size: 1 << 40, Header: [32]byte{2}, Chunks: 77}, {ID: repo.ID{3}, Size: 4, Chunks: 1<<32 - 1}}
+	want := []NamedPack{{pack.Info{ID: repo.ID{1}, Size: 1 << 40, Header: [32]byte{2}, Chunks: 77, Plain: 1 << 50}, 5}, {pack.Info{ID: repo.ID{3}, Size: 4, Chunks: 1<<32 - 1}, 1<<64 - 1}}
 	var err error
 	h.PacksHeader, _, err = WritePacks(t.Context(), w.objects, testPlace, h.ID, want)
 	w.must(err)

@@ -84,7 +84,7 @@ func writeFixture(t *testing.T, objects *seal.Objects) {
 		Version: 150018, CatalogVersion: 202209061, Sizes: testSizes, Label: "START WAL LOCATION: 0/100028 (file 000000010000000000000001)\n",
 		Tablespaces: []Tablespace{{16400, "fast", "/mnt/fast"}}, Owner: Owner{"postgres", "postgres"}}
 
-	var infos []pack.Info
+	var named []NamedPack
 	var entries []File
 	for i, path := range slices.Sorted(maps.Keys(fixtureFiles())) {
 		codec := []chunk.Codec{chunk.Zstd, chunk.S2, chunk.None}[i%3]
@@ -92,7 +92,9 @@ func writeFixture(t *testing.T, objects *seal.Objects) {
 		w.must(err)
 		entries = append(entries, storeFile(w, packs, path, fixtureFiles()[path]))
 		w.must(packs.Close())
-		infos = append(infos, packs.Packs()...)
+		for _, i := range packs.Packs() {
+			named = append(named, NamedPack{i, i.Plain})
+		}
 	}
 	for _, dir := range []string{".", "base", "base/1", "global", "pg_tblspc", "pg_tblspc/16400/PG_15_202209061", "pg_tblspc/16400/PG_15_202209061/5"} {
 		entries = append(entries, File{Kind: Dir, Path: dir, Mode: 0o700, ModTime: minute(-5)})
@@ -106,7 +108,7 @@ func writeFixture(t *testing.T, objects *seal.Objects) {
 	}
 	h.FilesHeader, _, err = table.Commit()
 	w.must(err)
-	h.PacksHeader, _, err = WritePacks(t.Context(), objects, testPlace, h.ID, infos)
+	h.PacksHeader, _, err = WritePacks(t.Context(), objects, testPlace, h.ID, named)
 	w.must(err)
 	w.must(WriteHead(t.Context(), objects, h))
 	w.must(objects.Put(t.Context(), testPlace.RunningName(b2), seal.Running, []byte(`{"id": "`+b2+`"}`)))
@@ -312,7 +314,7 @@ func checkFixture(t *testing.T, objects *seal.Objects) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packs := pack.NewReader(objects, testPlace.PackName, infos)
+	packs := pack.NewReader(objects, testPlace.PackName, PackInfos(infos))
 	for _, i := range infos {
 		if err := packs.Verify(ctx, i.ID, nil); err != nil {
 			t.Error(err)

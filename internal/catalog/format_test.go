@@ -223,7 +223,7 @@ func (r repository) backup(place, id string) (b backup, head map[string]any, fil
 	list := r.open(place+"backups/"+id+"/packs", 6)
 	check(hex.EncodeToString(files.digest[:]) == head["files_header"] && hex.EncodeToString(list.digest[:]) == head["packs_header"], "another list")
 	_, lines := list.frames()
-	for ; len(lines) > 0; lines = lines[60:] {
+	for ; len(lines) > 0; lines = lines[76:] {
 		id := hex.EncodeToString(lines[:16])
 		p := r.open(place+"packs/"+id, 1)
 		check(uint64(len(p.data)) == le.Uint64(lines[16:]) && bytes.Equal(p.digest[:], lines[24:56]), "another pack")

@@ -28,6 +28,15 @@ const (
 	Incremental Kind = "incremental"
 )
 
+// Detector is how an incremental backup finds the pages that changed.
+type Detector string
+
+// The detectors.
+const (
+	ByLSN  Detector = "lsn"  // every page is read, and its LSN compared with the parent's start
+	ByHash Detector = "hash" // every page is read, and compared with the hash that the parent has
+)
+
 // Head is a backup. Its object is written last: with it the backup exists, and
 // everything it names is durable.
 type Head struct {
@@ -38,6 +47,7 @@ type Head struct {
 	SystemID      pg.SystemID `json:"system_id"`
 	Incarnation   Incarnation `json:"incarnation"`
 	ParentID      string      `json:"parent_id,omitempty"`
+	Detector      Detector    `json:"detector,omitempty"` // of an incremental backup
 	Program       string      `json:"salvor_version"`
 
 	StartedAt time.Time   `json:"started_at"` // by the server's clock
@@ -60,10 +70,11 @@ type Head struct {
 	Slots          []Slot       `json:"replication_slots,omitempty"`
 	Collations     []Collation  `json:"collations,omitempty"`
 
-	Size        uint64 `json:"size_bytes"`              // what a restore writes
-	Read        uint64 `json:"read_bytes"`              // read from the data directory
-	Stored      uint64 `json:"stored_bytes"`            // added to the repository, WAL apart
-	Adopted     uint64 `json:"adopted_bytes,omitempty"` // found where backups stored it that were cut off
+	Size        uint64 `json:"size_bytes"`                // what a restore writes
+	Read        uint64 `json:"read_bytes"`                // read from the data directory
+	Stored      uint64 `json:"stored_bytes"`              // added to the repository, WAL apart
+	Adopted     uint64 `json:"adopted_bytes,omitempty"`   // found where backups stored it that were cut off
+	Forwarded   uint64 `json:"forwarded_bytes,omitempty"` // before compression, that had not changed and was stored anew, out of packs with little else
 	PagesRead   uint64 `json:"pages_read"`
 	PagesStored uint64 `json:"pages_stored"`
 	FileCount   uint64 `json:"file_count"`

@@ -21,6 +21,9 @@ type Running struct {
 	StartedAt time.Time `json:"started_at"`
 	Host      string    `json:"host"`
 	PID       int       `json:"pid"`
+	// Parent is the backup that this one continues, "" if it is full: it is not deleted
+	// meanwhile.
+	Parent string `json:"parent_id,omitempty"`
 	// Adopts are packs of backups that were cut off, which this one may name.
 	Adopts []repo.ID `json:"adopts,omitempty"`
 }

@@ -22,6 +22,7 @@ import (
 // backupFlags are the options of salvor backup.
 type backupFlags struct {
 	kind        string
+	detect      string
 	checkpoint  string
 	workers     int
 	rateLimit   config.Size
@@ -41,7 +42,8 @@ func backupCommand(s *session) *cobra.Command {
 restorable, when the command says so: its WAL is in the repository by then.`,
 		Args: positional(),
 	}
-	choiceVar(cmd, &f.kind, "kind", []string{"auto", "full"}, "auto chooses the cheapest kind that can be made")
+	choiceVar(cmd, &f.kind, "kind", []string{"auto", "full", "incremental"}, "auto makes an incremental backup whenever there is a usable earlier one")
+	choiceVar(cmd, &f.detect, "detect", []string{"", "lsn", "hash"}, "how an incremental backup finds changed pages: by their LSN, or by comparing all of them (default lsn)")
 	choiceVar(cmd, &f.checkpoint, "checkpoint", []string{"", "fast", "spread"}, "how the backup's checkpoint is made (else backup.checkpoint)")
 	fl := cmd.Flags()
 	fl.IntVar(&f.workers, "workers", 0, "files read at the same time (else backup.workers)")
@@ -148,7 +150,7 @@ func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options
 	o := backup.Options{
 		Cluster: c.Cluster, DataDir: c.Postgres.DataDir, Codec: codec,
 		Workers: c.Backup.Workers, RateLimit: int64(c.Backup.RateLimit), Spread: c.Backup.Checkpoint == "spread",
-		WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: versionOf(s.version, s.commit, readBuild()).Version, Clock: s.clock,
+		Kind: kindOf(f.kind), Detect: catalog.Detector(f.detect), WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: versionOf(s.version, s.commit, readBuild()).Version, Clock: s.clock,
 	}
 	if f.workers > 0 {
 		o.Workers = f.workers
@@ -160,6 +162,10 @@ func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options
 		o.Spread = f.checkpoint == "spread"
 	}
 	return o, nil
+}
+
+func kindOf(name string) backup.Kind {
+	return map[string]backup.Kind{"full": backup.Full, "incremental": backup.Incremental}[name]
 }
 
 func parseAnnotations(list []string) (map[string]string, error) {
@@ -218,6 +224,8 @@ type backupView struct {
 	Adopted     uint64      `json:"adopted_bytes"`
 	PagesRead   uint64      `json:"pages_read"`
 	PagesStored uint64      `json:"pages_stored"`
+	Forwarded   uint64      `json:"forwarded_bytes"`
+	Detector    string      `json:"detector,omitempty"`
 	Seconds     float64     `json:"duration_seconds"`
 	ParentID    *string     `json:"parent_id"`
 	Repository  string      `json:"repository"`
@@ -233,7 +241,7 @@ type backupView struct {
 func viewOfBackup(h catalog.Head, repository string) backupView {
 	v := backupView{
 		ID: h.ID, Kind: string(h.Kind), Cluster: h.Cluster, StartedAt: stamp(h.StartedAt), StoppedAt: stamp(h.StoppedAt),
-		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored, Adopted: h.Adopted,
+		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored, Adopted: h.Adopted, Forwarded: h.Forwarded, Detector: string(h.Detector),
 		PagesRead: h.PagesRead, PagesStored: h.PagesStored, Seconds: h.Seconds, Repository: repository,
 		SystemID: h.SystemID, Incarnation: h.Incarnation, ServerVersion: h.Version.String(), WALIncluded: h.WALIncluded,
 		DamagedPages: h.Damaged, Annotations: h.Annotations,
@@ -258,6 +266,10 @@ func backupDetails(h catalog.Head, repository string) details {
 		{"WAL", fmt.Sprintf("%s to %s, timeline %d, %s", h.StartLSN, h.StopLSN, h.Timeline, whereWAL(h.WALIncluded))},
 		{"size", formatBytes(int64(h.Size))}, {"stored", formatBytes(int64(h.Stored))},
 		{"took", formatDuration(secondsOf(h.Seconds))},
+	}
+	if h.ParentID != "" {
+		d = append(d, detail{"parent", h.ParentID},
+			detail{"pages", fmt.Sprintf("%d read, %d stored; changes found by %s", h.PagesRead, h.PagesStored, h.Detector)})
 	}
 	if h.Adopted > 0 {
 		d = append(d, detail{"adopted", formatBytes(int64(h.Adopted)) + " of a backup that was cut off"})

@@ -120,6 +120,7 @@ func engineFailure(err error, f *failure) bool {
 		conflict  *archive.Conflict
 		unknown   *archive.Unregistered
 		last      *expire.LastBackup
+		inUse     *expire.InUse
 		exit      *server.ExitError
 		damage    *repo.Damage
 	)
@@ -148,6 +149,8 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitNotNow, "last_backup", "make another backup first, or give --last")
 	case errors.As(err, &damage) && strings.HasPrefix(damage.Object, "locks/"):
 		return set(exitRepository, "damaged", "it is only a lock: if no backup or removal of this cluster runs on any host, remove that object from the repository")
+	case errors.As(err, &inUse):
+		return set(exitNotNow, "in_use", "wait until it has ended: salvor job show "+inUse.By)
 	case errors.As(err, &exit):
 		return set(exitFailed, "server_ended", "")
 	case conn.Unavailable(err):

@@ -35,6 +35,15 @@ func (e *LastBackup) Error() string {
 	return fmt.Sprintf("backup %s is the only one of its cluster: without it nothing can be recovered", e.ID)
 }
 
+// InUse says that a removal was refused because a backup that is being made continues
+// the one to be removed.
+type InUse struct{ ID, By string }
+
+// Error implements error.
+func (e *InUse) Error() string {
+	return fmt.Sprintf("backup %s is the parent of backup %s, which is being made", e.ID, e.By)
+}
+
 // Options say where to remove.
 type Options struct {
 	Objects *seal.Objects
@@ -47,7 +56,8 @@ type Options struct {
 
 // Delete removes one backup; a backup may run meanwhile. It fails with
 // catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one and
-// that is not allowed, and with *lock.Held while another removal runs.
+// that is not allowed, with *InUse if a backup that is being made continues it, and
+// with *lock.Held while another removal runs.
 func Delete(ctx context.Context, o Options, id string) (Removed, error) {
 	lease, ctx, err := o.Locks.Acquire(ctx, o.Place.RemovalLock(), nil)
 	if err != nil {
@@ -66,8 +76,16 @@ func Delete(ctx context.Context, o Options, id string) (Removed, error) {
 		return Removed{}, &LastBackup{id}
 	}
 	r := removal{Options: o}
-	if err := r.bury(ctx, heads[i]); err != nil {
+	if err := r.free(ctx, id); err != nil {
 		return r.removed, err
+	}
+	stone, err := r.bury(ctx, heads[i])
+	if err != nil {
+		return r.removed, err
+	}
+	// Once more: a backup may have begun, and not have seen the tombstone.
+	if err := r.free(ctx, id); err != nil {
+		return r.removed, errors.Join(err, catalog.RemoveTombstone(context.WithoutCancel(ctx), o.Objects, o.Place, stone.ID))
 	}
 	if err := r.remove(ctx, catalog.HeadName(o.Place, id)); err != nil {
 		return r.removed, err
@@ -121,17 +139,38 @@ type removal struct {
 
 // bury writes the tombstone of a backup. If its list of packs is damaged they are
 // left for a sweep to find.
-func (r *removal) bury(ctx context.Context, h catalog.Head) error {
+func (r *removal) bury(ctx context.Context, h catalog.Head) (catalog.Tombstone, error) {
 	keys := catalog.PartNames(r.Place, h.ID)
 	infos, err := catalog.ReadPacks(ctx, r.Objects, h)
 	if err != nil && !errors.Is(err, repo.ErrDamaged) {
-		return err
+		return catalog.Tombstone{}, err
 	}
 	for _, i := range infos {
 		keys = append(keys, r.Place.PackName(i.ID))
 	}
-	_, err = catalog.WriteTombstone(ctx, r.Objects, r.Place, keys)
-	return err
+	return catalog.WriteTombstone(ctx, r.Objects, r.Place, keys)
+}
+
+// free fails with *InUse if a backup that is being made continues the given one.
+func (r *removal) free(ctx context.Context, id string) error {
+	running, err := catalog.ReadRunning(ctx, r.Objects, r.Place)
+	if err != nil {
+		return err
+	}
+	for _, b := range running {
+		if b.Parent != id {
+			continue
+		}
+		state, err := r.Locks.Look(ctx, r.Place.BackupLock())
+		if errors.Is(err, lock.ErrNotHeld) || err == nil && state.Life == lock.Gone {
+			return nil // it was cut off
+		}
+		if err != nil {
+			return err
+		}
+		return &InUse{id, b.ID}
+	}
+	return nil
 }
 
 // leftovers removes what no backup needs and none is under way to need.

@@ -87,9 +87,9 @@ func (d *depot) addBackup(head bool, names ...int) string {
 	id := catalog.NewBackupID(time.Date(2026, 11, 24, 6, len(d.made), 0, 0, time.UTC))
 	h := catalog.Head{ID: id, Kind: catalog.Full, Cluster: d.o.Place.Cluster, SystemID: d.o.Place.SystemID, Incarnation: d.o.Place.Incarnation,
 		StoppedAt: time.Date(2026, 11, 24, 6, len(d.made), 30, 0, time.UTC), Timeline: 1, Sizes: pg.Sizes{Block: 8192, WALBlock: 8192, SegmentBlocks: 131072, WALSegment: 16 << 20}}
-	var infos []pack.Info
+	var infos []catalog.NamedPack
 	for _, n := range names {
-		infos = append(infos, d.packs[n])
+		infos = append(infos, catalog.NamedPack{Info: d.packs[n], Live: d.packs[n].Plain})
 	}
 	table, err := catalog.CreateFiles(ctx, d.o.Objects, d.o.Place, id)
 	if err != nil {
@@ -332,6 +332,41 @@ func TestBesideBackup(t *testing.T) {
 	if gone, err := SweepKilled(t.Context(), d.o, 0); err != nil || gone.Objects != 0 {
 		t.Errorf("once more: %+v, %v", gone, err)
 	}
+}
+
+// The parent of a backup that is being made stays; once that was cut off, it may go.
+func TestParentInUse(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	d.addPack()
+	parent, other := d.addBackup(true, 0), d.addBackup(true, 0)
+	lease, _, err := d.o.Locks.Acquire(t.Context(), d.o.Place.BackupLock(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := catalog.Running{ID: "20261124T070000Z-abcdef", Parent: parent}
+	if err := catalog.WriteRunning(t.Context(), d.o.Objects, d.o.Place, mark); err != nil {
+		t.Fatal(err)
+	}
+	before := d.list(d.o.Place.Prefix())
+	var inUse *InUse
+	if _, err := Delete(t.Context(), d.o, parent); !errors.As(err, &inUse) || inUse.By != mark.ID {
+		t.Errorf("deleting the parent: %v", err)
+	}
+	if after := d.list(d.o.Place.Prefix()); !slices.Equal(before, after) {
+		t.Errorf("of %q there is left %q", before, after)
+	}
+	if _, err := Delete(t.Context(), d.o, other); err != nil {
+		t.Errorf("deleting another: %v", err)
+	}
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.o.Last = true
+	if _, err := Delete(t.Context(), d.o, parent); err != nil {
+		t.Errorf("deleting the parent of what was cut off: %v", err)
+	}
+	d.gone(parent)
 }
 
 // Of two removals one waits its turn: together they could remove the last backups.

@@ -36,7 +36,11 @@ func simulate(tb testing.TB, files int, file func(i int) catalog.File, packs []p
 	}
 	h.FilesHeader, _, err = table.Commit()
 	must(tb, err)
-	h.PacksHeader, _, err = catalog.WritePacks(tb.Context(), objects, h.Place(), h.ID, packs)
+	named := make([]catalog.NamedPack, len(packs))
+	for i, p := range packs {
+		named[i].Info = p
+	}
+	h.PacksHeader, _, err = catalog.WritePacks(tb.Context(), objects, h.Place(), h.ID, named)
 	must(tb, err)
 	return &simulated{tb: tb, run: &run{Options: Options{To: tb.TempDir(), Objects: objects}, head: h}}
 }
@@ -63,7 +67,7 @@ func (s *simulated) feed(every int) (files int, bytes uint64) {
 	s.base, s.peak = live(), 0
 	infos, err := catalog.ReadPacks(ctx, s.run.Objects, s.run.head)
 	must(s.tb, err)
-	s.run.packs = pack.NewReader(s.run.Objects, s.run.head.Place().PackName, infos)
+	s.run.packs = pack.NewReader(s.run.Objects, s.run.head.Place().PackName, catalog.PackInfos(infos))
 	parts, err := catalog.IndexFiles(ctx, s.run.Objects, s.run.head, func(catalog.File) error { return nil })
 	must(s.tb, err)
 	pieces := 0

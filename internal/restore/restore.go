@@ -55,7 +55,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, infos)
+	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, catalog.PackInfos(infos))
 	r.Events.Phase("restore")
 	if err := r.files(ctx); err != nil {
 		return Result{}, err

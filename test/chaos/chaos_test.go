@@ -12,7 +12,7 @@ import (
 )
 
 // budget is how long the rounds go on when nobody says how many.
-const budget = 30 * time.Second
+const budget = 40 * time.Second
 
 // proveEvery is after how many rounds all backups are restored.
 const proveEvery = 25

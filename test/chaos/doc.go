@@ -31,7 +31,7 @@
 //
 // # How long
 //
-// Without more words the rounds end after half a minute. SALVOR_CHAOS_ROUNDS
+// Without more words the rounds end after some forty seconds. SALVOR_CHAOS_ROUNDS
 // gives a number of rounds instead, and SALVOR_TEST_SEED the first seed; round n
 // has that seed plus n. A round repeats its draws, not the microseconds: run it a
 // few times. make chaos ROUNDS=500 SEED=7 does both.

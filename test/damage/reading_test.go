@@ -207,7 +207,7 @@ func backup(ctx context.Context, objects *seal.Objects, p catalog.Place, id stri
 	if err != nil {
 		return "", err
 	}
-	packs := pack.NewReader(objects, p.PackName, infos)
+	packs := pack.NewReader(objects, p.PackName, catalog.PackInfos(infos))
 	var out strings.Builder
 	var scratch pack.Scratch
 	err = catalog.ReadFiles(ctx, objects, h, func(f catalog.File) error {
@@ -279,7 +279,7 @@ func verify(ctx context.Context, objects *seal.Objects, h catalog.Head) error {
 	if err != nil {
 		return err
 	}
-	packs := pack.NewReader(objects, h.Place().PackName, infos)
+	packs := pack.NewReader(objects, h.Place().PackName, catalog.PackInfos(infos))
 	for _, i := range infos {
 		if err := packs.Verify(ctx, i.ID, nil); err != nil {
 			return err

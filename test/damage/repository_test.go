@@ -268,7 +268,11 @@ func (r *repository) backup(p catalog.Place, id string, tli pg.Timeline, start p
 	var err error
 	h.FilesHeader, _, err = table.Commit()
 	r.must(err)
-	h.PacksHeader, _, err = catalog.WritePacks(ctx, r.objects, p, id, infos)
+	var named []catalog.NamedPack
+	for _, i := range infos {
+		named = append(named, catalog.NamedPack{Info: i, Live: i.Plain})
+	}
+	h.PacksHeader, _, err = catalog.WritePacks(ctx, r.objects, p, id, named)
 	r.must(err)
 	r.must(catalog.WriteHead(ctx, r.objects, h))
 	r.heads, r.files[id] = append(r.heads, h), own

@@ -24,7 +24,7 @@ func TestAdoptPacks(t *testing.T) {
 	s.killBackup(len(s.objects("/packs/")) + 2)
 	kept := len(s.objects("/packs/"))
 
-	r := s.begin("backup", "--rate-limit", "40MB", "-o", "json")
+	r := s.begin("backup", "--kind", "full", "--rate-limit", "40MB", "-o", "json")
 	s.cluster.Eventually("the next backup runs", func() bool { return len(s.objects("/running/")) == 2 })
 	s.ends(exitNotNow, "backups", "delete", old.ID, "--yes", "-o", "json").says(t, "last_backup")
 	s.ok("backups", "delete", old.ID, "--yes", "--last")
@@ -65,7 +65,7 @@ func TestAdoptPacks(t *testing.T) {
 // killBackup kills a backup once there are so many packs.
 func (s *site) killBackup(packs int) {
 	s.t.Helper()
-	r := s.begin("backup", "--rate-limit", "60MB", "--workers", "1")
+	r := s.begin("backup", "--kind", "full", "--rate-limit", "60MB", "--workers", "1")
 	s.cluster.Eventually(fmt.Sprintf("there are %d packs", packs), func() bool { return len(s.objects("/packs/")) >= packs })
 	r.signal(s.t, syscall.SIGKILL)
 	if res := s.finish(r); res.code == exitDone {

@@ -35,6 +35,20 @@ func (d *Digest) Add(o Digest) {
 	d.Hi, _ = bits.Add64(d.Hi, o.Hi, carry)
 }
 
+// Sub takes away the digest of blocks that were added.
+func (d *Digest) Sub(o Digest) {
+	var borrow uint64
+	d.Lo, borrow = bits.Sub64(d.Lo, o.Lo, 0)
+	d.Hi, _ = bits.Sub64(d.Hi, o.Hi, borrow)
+}
+
+// SubBlock takes away a block that was added.
+func (d *Digest) SubBlock(number, hash uint64) {
+	var o Digest
+	o.AddBlock(number, hash)
+	d.Sub(o)
+}
+
 // AddData adds neighbouring blocks of the given size, the first of which has
 // the given number.
 func (d *Digest) AddData(first uint64, data []byte, block int) {

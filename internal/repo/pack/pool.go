@@ -116,7 +116,7 @@ func (p *Pool) read(ctx context.Context, i uint32) (*footer, error) {
 		return nil, err
 	}
 	f := &footer{pack: i, entries: entries, byKey: make(map[uint64]int, len(entries)),
-		info: Info{ID: s.ID, Size: uint64(s.Size), Header: op.HeaderDigest(), Chunks: uint32(len(entries))}}
+		info: Info{ID: s.ID, Size: uint64(s.Size), Header: op.HeaderDigest(), Chunks: uint32(len(entries)), Plain: plainOf(entries)}}
 	for j, e := range entries {
 		if e.Block == p.block {
 			f.byKey[key(e.Hashes)] = j

@@ -24,6 +24,7 @@ type Info struct {
 	Size   uint64   // bytes
 	Header [32]byte // BLAKE3-256 of its header
 	Chunks uint32
+	Plain  uint64 // bytes of its chunks before compression
 }
 
 // Writer writes chunks into packs, a new one whenever the last is full. It is for
@@ -95,7 +96,7 @@ func (w *Writer) finish() error {
 		return err
 	}
 	open, footer := w.open, appendFooter(nil, w.entries)
-	info := Info{ID: open.ID(), Header: open.HeaderDigest(), Chunks: uint32(len(w.entries))}
+	info := Info{ID: open.ID(), Header: open.HeaderDigest(), Chunks: uint32(len(w.entries)), Plain: plainOf(w.entries)}
 	w.open, w.entries = nil, nil
 	w.commit = make(chan committed, 1)
 	go func(result chan<- committed) {
@@ -104,6 +105,13 @@ func (w *Writer) finish() error {
 		result <- committed{info, err}
 	}(w.commit)
 	return nil
+}
+
+func plainOf(entries []Entry) (n uint64) {
+	for _, e := range entries {
+		n += uint64(e.Ref.Plain)
+	}
+	return n
 }
 
 // committed is how a pack's way to the disk ended.

@@ -1,0 +1,282 @@
+package backup
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/pg/page"
+	"github.com/salvor-dr/salvor/internal/repo"
+	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/repo/pack"
+)
+
+// prior is the backup that an incremental one continues: its parent.
+type prior struct {
+	head    catalog.Head
+	files   *catalog.FileFinder
+	packs   []catalog.NamedPack
+	reader  *pack.Reader
+	footers *pack.Footers
+	stale   map[repo.ID]bool // packs whose live blocks are stored anew
+	bad     map[string]bool  // files with pages that did not check
+}
+
+const (
+	// A pack of which less than half is live is stale: to store that half anew frees
+	// more than it takes.
+	staleShare = 2
+	// forwardShare bounds what is stored anew so in one backup, as a part of the
+	// database: where pages change evenly, many packs become stale at once.
+	forwardShare = 10
+	// forwardLeast is worth it in the smallest database, in bytes.
+	forwardLeast = 256 << 20
+)
+
+// stalePacks chooses packs with little that is live, those with least first.
+func stalePacks(packs []catalog.NamedPack, size uint64) map[repo.ID]bool {
+	sorted := slices.Clone(packs)
+	slices.SortFunc(sorted, func(a, b catalog.NamedPack) int {
+		return cmp.Or(cmp.Compare(float64(a.Live)/float64(a.Plain), float64(b.Live)/float64(b.Plain)), bytes.Compare(a.ID[:], b.ID[:]))
+	})
+	stale := map[repo.ID]bool{}
+	left := max(size/forwardShare, forwardLeast)
+	for _, p := range sorted {
+		if p.Live*staleShare >= p.Plain || p.Live > left {
+			break
+		}
+		left -= p.Live
+		stale[p.ID] = true
+	}
+	return stale
+}
+
+// openPrior makes ready to look things up in a backup.
+func (r *run) openPrior(ctx context.Context, h catalog.Head) (*prior, error) {
+	p := &prior{head: h, bad: map[string]bool{}}
+	var err error
+	if p.files, err = catalog.FindFiles(ctx, r.Objects, h); err != nil {
+		return nil, err
+	}
+	if p.packs, err = catalog.ReadPacks(ctx, r.Objects, h); err != nil {
+		return nil, err
+	}
+	p.reader = pack.NewReader(r.Objects, r.place.PackName, catalog.PackInfos(p.packs))
+	p.footers = pack.NewFooters(p.reader)
+	p.stale = stalePacks(p.packs, h.Size)
+	for _, b := range h.Damaged {
+		p.bad[b.Path] = true
+	}
+	return p, nil
+}
+
+// before is a file as the parent has it.
+type before struct {
+	catalog.File
+	blocks  chunk.Map
+	footers *pack.Footers
+}
+
+// remember looks up what the parent has of a file, once.
+func (r *run) remember(ctx context.Context, f *file) error {
+	if r.prior == nil {
+		return nil
+	}
+	f.once.Do(func() {
+		e, ok, err := r.prior.files.Find(ctx, f.entry.Path)
+		if f.failed = err; err == nil && ok {
+			f.replaces = &e
+			f.before, f.failed = r.prior.fit(ctx, e, f)
+		}
+	})
+	return f.failed
+}
+
+// fit reads the map of the parent's entry; nil if the entry is of something else.
+func (p *prior) fit(ctx context.Context, e catalog.File, f *file) (*before, error) {
+	if e.Kind != catalog.Regular || e.Block != uint32(f.block) || e.Relation != f.entry.IsRelation {
+		return nil, nil
+	}
+	b := &before{File: e, footers: p.footers, blocks: chunk.Map{Block: e.Block}}
+	if e.Size == 0 {
+		return b, nil
+	}
+	encoded, err := p.mapOf(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if b.blocks, err = chunk.ParseMap(encoded); err != nil {
+		return nil, repo.Damaged("the file table of "+p.head.ID, "%s: %v", e.Path, err)
+	}
+	if want := (e.Size + uint64(e.Block) - 1) / uint64(e.Block); b.blocks.Block != e.Block || b.blocks.Blocks() != want {
+		return nil, repo.Damaged("the file table of "+p.head.ID, "the map of %s does not fit its size", e.Path)
+	}
+	return b, nil
+}
+
+// mapOf gives the encoded map of a file of the parent.
+func (p *prior) mapOf(ctx context.Context, e catalog.File) ([]byte, error) {
+	m := e.Map
+	var s pack.Scratch
+	for _, ref := range e.MapRefs {
+		err := p.reader.Read(ctx, []repo.Ref{ref}, &s, func(_ int, plain []byte) error {
+			m = append(m, plain...)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// firstNormalLSN is the least LSN that a page can have from the WAL: lower ones are
+// made up where there is none (FirstNormalUnloggedLSN, xlogdefs.h).
+const firstNormalLSN = 1000
+
+// unchanged says whether a good page is the one that the parent has, judged by its LSN
+// alone: the WAL last changed it before the parent's start. Free space and visibility
+// maps change without WAL, so their LSNs say nothing; and where the parent has read a
+// damaged page, it has not this one.
+func (r *run) unchanged(f *file, b []byte) bool {
+	if r.detect != catalog.ByLSN || !f.entry.IsRelation || f.entry.Relation.Fork == datadir.ForkFSM || f.entry.Relation.Fork == datadir.ForkVM || r.prior.bad[f.entry.Path] {
+		return false
+	}
+	lsn := page.LSN(b)
+	return lsn >= firstNormalLSN && lsn < r.prior.head.StartLSN
+}
+
+// length is how many bytes block n has: all but the last have the block's size.
+func (b *before) length(n uint64) int {
+	return int(min(uint64(b.Block), b.Size-n*uint64(b.Block)))
+}
+
+// run gives the run that holds block n, cut down to it.
+func (b *before) run(n uint64) (chunk.Run, bool) {
+	r, ok := b.blocks.Find(n)
+	if !ok {
+		return r, false
+	}
+	if !r.Zero {
+		r.Slot += uint32(n - r.First)
+	}
+	r.First, r.Blocks = n, 1
+	return r, true
+}
+
+// hash gives the hash of the block of a run of one.
+func (b *before) hash(ctx context.Context, r chunk.Run) (uint64, error) {
+	if r.Zero {
+		return zeroHash(b.length(r.First)), nil
+	}
+	hashes, err := b.footers.Hashes(ctx, r.Ref)
+	if err != nil {
+		return 0, err
+	}
+	if int(r.Slot) >= len(hashes) {
+		return 0, repo.Damaged("the map of "+b.Path, "it takes block %d of a chunk of %d", r.Slot, len(hashes))
+	}
+	return hashes[r.Slot], nil
+}
+
+// lost gives the digest of the blocks from n on.
+func (b *before) lost(ctx context.Context, n uint64) (d chunk.Digest, err error) {
+	runs := b.blocks.Runs
+	for _, r := range runs[sort.Search(len(runs), func(i int) bool { return runs[i].End() > n }):] {
+		for ; n < r.End(); n++ {
+			one, _ := b.run(n)
+			h, err := b.hash(ctx, one)
+			if err != nil {
+				return d, err
+			}
+			d.AddBlock(n, h)
+		}
+	}
+	return d, nil
+}
+
+var zeroBlock [chunk.MaxPlain]byte
+
+// zeroHash is the hash of n bytes of zeros.
+func zeroHash(n int) uint64 { return chunk.BlockHash(zeroBlock[:n]) }
+
+// census counts how much of each pack is live. Files of the same content may share
+// a chunk, which then counts for each.
+type census struct {
+	mu   sync.Mutex
+	live map[repo.ID]int64 // bytes of its chunks, before compression
+}
+
+// newCensus begins with what the parent has, nil for a full backup.
+func newCensus(p *prior) *census {
+	c := &census{live: map[repo.ID]int64{}}
+	if p != nil {
+		for _, n := range p.packs {
+			c.live[n.ID] = int64(n.Live)
+		}
+	}
+	return c
+}
+
+// count adds a file's map and the chunks that hold it, times sign.
+func (c *census) count(sign int64, m chunk.Map, refs []repo.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range m.Runs {
+		if !r.Zero {
+			// The last block of a chunk may be short.
+			c.live[r.Ref.Pack] += sign * min(int64(r.Blocks)*int64(m.Block), int64(r.Ref.Plain)-int64(r.Slot)*int64(m.Block))
+		}
+	}
+	for _, r := range refs {
+		c.live[r.Pack] += sign * int64(r.Plain)
+	}
+}
+
+// drop takes away what only the parent has: files that are gone.
+func (p *prior) drop(ctx context.Context, c *census, e catalog.File) error {
+	if e.Kind != catalog.Regular || e.Size == 0 {
+		return nil
+	}
+	encoded, err := p.mapOf(ctx, e)
+	if err != nil {
+		return err
+	}
+	m, err := chunk.ParseMap(encoded)
+	if err != nil {
+		return repo.Damaged("the file table of "+p.head.ID, "%s: %v", e.Path, err)
+	}
+	c.count(-1, m, e.MapRefs)
+	return nil
+}
+
+// named lists the packs with anything live: of those that the parent names, that were
+// adopted, and that are new.
+func (c *census) named(all []pack.Info) ([]catalog.NamedPack, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []catalog.NamedPack
+	seen := map[repo.ID]bool{}
+	for _, i := range all {
+		live := c.live[i.ID]
+		if live < 0 {
+			return nil, fmt.Errorf("counting what is live: of pack %s it would be %d bytes", i.ID, live)
+		}
+		if live > 0 && !seen[i.ID] {
+			out = append(out, catalog.NamedPack{Info: i, Live: uint64(live)})
+		}
+		seen[i.ID] = true
+	}
+	for id, live := range c.live {
+		if live != 0 && !seen[id] {
+			return nil, fmt.Errorf("counting what is live: pack %s has %d bytes and is not known", id, live)
+		}
+	}
+	return out, nil
+}
