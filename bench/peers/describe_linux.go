@@ -65,6 +65,7 @@ func (b *bench) describeMachine() error {
 	b.result.Run.Machine = []string{
 		fmt.Sprintf("%d cores: %s", runtime.NumCPU(), model),
 		fmt.Sprintf("%.0f GB of memory", float64(info.Totalram)*float64(info.Unit)/1e9),
+		fmt.Sprintf("load average before the run: %.1f", float64(info.Loads[0])/(1<<16)),
 		"Linux " + unix.ByteSliceToString(host.Release[:]) + ", file system " + filesystem(int64(fs.Type)),
 	}
 	return nil

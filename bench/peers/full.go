@@ -181,7 +181,7 @@ func (b *bench) note(t tool, step string, repeat int, gb float64, bytes int64, u
 	a := t.about()
 	m := measurement{Step: step, Tool: a.Name, Codec: a.Codec, Encrypted: a.Encrypted, Baseline: a.Baseline, Repeat: repeat, GB: gb,
 		Values: map[string]float64{
-			metricWall: u.Wall, metricCPU: u.CPU, metricMemory: float64(u.Largest), metricTree: float64(u.Tree),
+			metricWall: u.Wall, metricCPU: u.CPU, metricKernel: u.Kernel, metricMemory: float64(u.Largest), metricTree: float64(u.Tree),
 			metricRead: float64(u.Read), metricWrote: float64(u.Wrote), metricData: float64(bytes),
 		}}
 	for name, value := range more {

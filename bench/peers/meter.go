@@ -43,6 +43,7 @@ type usage struct {
 	Exit        int     // as a shell gives it: 128 and the signal for a death by one
 	Wall        float64 // seconds until the last process was gone
 	CPU         float64 // seconds, user and system
+	Kernel      float64 // seconds of it in the system
 	Largest     int64   // bytes: the largest process. Not below the meter's own, about 10 MB
 	Tree        int64   // bytes: the largest sum over the tree, shared pages counted once (PSS); sampled
 	Read, Wrote int64   // bytes through read and write calls, cached or not
@@ -101,7 +102,7 @@ func measureTree(o order, c clock.Clock) (usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r); err != nil {
 		return u, err
 	}
-	u.CPU = seconds(r.Utime) + seconds(r.Stime)
+	u.CPU, u.Kernel = seconds(r.Utime)+seconds(r.Stime), seconds(r.Stime)
 	u.Largest = r.Maxrss << 10
 	u.Tree = max(u.Tree, u.Largest)
 	after, err := readIO("self")

@@ -25,6 +25,7 @@ type column struct {
 var columns = []column{
 	{"wall s", metricNet, 1, 2, true},
 	{"CPU s", metricCPU, 1, 2, true},
+	{"of it kernel s", metricKernel, 1, 2, false},
 	{"server CPU s", metricServerCPU, 1, 2, false},
 	{"MB/s", metricRate, 1e6, 0, true},
 	{"stored MB", metricStored, 1e6, 1, true},
@@ -123,13 +124,13 @@ func (c column) cell(g group) string {
 
 // sizeTable shows how memory and cost grow with the database.
 func (r *results) sizeTable() [][]string {
-	rows := [][]string{{"tool", "step", "GB", "largest process MB", "all processes MB", "wall s", "CPU s", "stored MB"}}
+	rows := [][]string{{"tool", "step", "GB", "largest process MB", "all processes MB", "wall s", "CPU s", "of it kernel s", "stored MB"}}
 	for _, g := range r.groups() {
 		if g.GB == 0 {
 			continue
 		}
 		row := []string{g.Tool, g.Step, fmt.Sprintf("%.2f", g.values[metricData]/1e9)}
-		for _, metric := range []string{metricMemory, metricTree, metricNet, metricCPU, metricStored} {
+		for _, metric := range []string{metricMemory, metricTree, metricNet, metricCPU, metricKernel, metricStored} {
 			i := slices.IndexFunc(columns, func(c column) bool { return c.metric == metric })
 			c := columns[i]
 			c.ratio = false
@@ -175,7 +176,7 @@ func (c column) loss(g, by group) (string, bool) {
 	if by.Baseline {
 		q = g.ratios[c.metric]
 	}
-	return fmt.Sprintf("%s, %s: %s %.2f times %s's (%.*f against %.*f)", strings.ToLower(stepTitles[g.Step][:1])+stepTitles[g.Step][1:], g.Tool, c.title, q, by.Tool,
+	return fmt.Sprintf("%s, %s: %s %.2f times %s's (%.*f against %.*f)", stepTitles[g.Step], g.Tool, c.title, q, by.Tool,
 		c.digits, v/c.scale, c.digits, w/c.scale), q > 1.005
 }
 
@@ -208,7 +209,7 @@ func (r *results) page() string {
 	for _, m := range r.Run.Machine {
 		say("- %s", m)
 	}
-	say("\nIts limits, measured by the same run in one thread:\n")
+	say("\nIts limits, measured by the same run in one thread; those in memory are per second of processor time:\n")
 	rows := [][]string{{"limit", "", "unit"}}
 	for _, l := range r.Limits {
 		rows = append(rows, []string{l.Name, fmt.Sprintf("%.*f", map[bool]int{true: 2, false: 0}[l.Value < 100], l.Value), l.Unit})

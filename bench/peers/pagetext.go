@@ -8,7 +8,8 @@ const pageTop = `# Benchmark
 <!-- Made by ` + "`make bench-peers PAGE=docs/reference/benchmark.md`" + `. The text is in bench/peers/pagetext.go. -->
 
 Salvor beside other backup tools, on the same running cluster, in one run, on one
-machine. Quote ratios, not seconds: another machine has other seconds.
+machine. Quote ratios, not seconds: another machine has other seconds, and this one may have been
+busy with other work, as its load average below tells.
 
 ## How it is measured
 

@@ -17,6 +17,7 @@ const (
 	metricNet       = "net_seconds"        // without waits
 	metricWait      = "wait_seconds"       // for checkpoint and archiving
 	metricCPU       = "cpu_seconds"        // user and system, of the whole tree
+	metricKernel    = "kernel_seconds"     // the part of it that is system time
 	metricServerCPU = "server_cpu_seconds" // of the server meanwhile, archiving included
 	metricMemory    = "largest_process_bytes"
 	metricTree      = "tree_bytes"
