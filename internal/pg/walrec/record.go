@@ -177,7 +177,7 @@ func appendRef(refs *[]BlockRef, h []byte) error {
 	default:
 		ref.RelFileLocator = list[n-1].RelFileLocator
 	}
-	*refs = append(list, ref)
+	*refs = append(*refs, ref)
 	return nil
 }
 
