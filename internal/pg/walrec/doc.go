@@ -33,7 +33,7 @@
 // needs are kept. A Reader is a Scanner that is read from.
 //
 // With Options.Records the block references and the data of every record are read
-// as well, which about doubles the work. The headers of block references stand at
+// as well, which is about half as much work again. The headers of block references stand at
 // a record's beginning and take less than 1 KiB. The only data that may be long
 // are those of a transaction's end, where the relations that it drops stand after
 // its subtransactions. A record that crosses the input's end, as when each segment
@@ -49,10 +49,9 @@
 // without WAL.
 //
 // The rules are those of PostgreSQL's own reader (xlogreader.c); the layouts
-// are those of xlog_internal.h, xlogrecord.h, xact.h, storage_xlog.h, dbcommands_xlog.h,
-// tablespace.h and pg_control.h, as
-// little-endian machines with 64-bit alignment write them. Where versions
-// differ: the page's magic tells the version; a compressed page image is
+// are those of xlog_internal.h, xlogrecord.h, xact.h, storage_xlog.h,
+// dbcommands_xlog.h, tablespace.h and pg_control.h, as little-endian machines with
+// 64-bit alignment write them. Where versions differ: the page's magic tells the version; a compressed page image is
 // flagged by bit 0x02 in 14 and by bits 0x1C from 15 on; dropped statistics
 // appear in commit records with 15 and take 16 bytes instead of 12 from 18 on;
 // checkpoints and end-of-recovery records tell wal_level from 17 on; custom

@@ -13,8 +13,9 @@ const noLimit = math.MaxUint32
 const (
 	chunkBlocks = 1 << 16 // of a chunk
 	// maxArray is where an array becomes a bitmap at the latest. A bitmap takes
-	// at most 8 KiB for 512 MiB of relation, so early is cheap, and adding is fast.
-	maxArray = 512
+	// at most 8 KiB for 512 MiB of relation, so that all of a terabyte takes 16 MiB:
+	// early is cheap, and adding to a bitmap is fast.
+	maxArray = 128
 )
 
 // blocks is a set of numbers of blocks: those that are listed, and all from a
@@ -46,6 +47,9 @@ func (s *blocks) add(b uint32) {
 // chunk finds or makes the chunk of a key.
 func (s *blocks) chunk(key uint16) *chunk {
 	if i := int(s.hint); i < len(s.chunks) && s.chunks[i].key == key {
+		return &s.chunks[i]
+	}
+	if i := int(key); i < len(s.chunks) && s.chunks[i].key == key { // as if all are there
 		return &s.chunks[i]
 	}
 	i, found := slices.BinarySearchFunc(s.chunks, key, func(c chunk, k uint16) int { return int(c.key) - int(k) })

@@ -49,6 +49,10 @@
 // not: zeros may be added to a relation without a record. Files that belong to no
 // relation are not in WAL in this way and must always be read.
 //
+// What differs all the same without being in a Map has no meaning to PostgreSQL:
+// hints, where neither checksums nor wal_log_hints have them logged, and the pages
+// with room that the first page of an SP-GiST index remembers.
+//
 // # When WAL does not tell
 //
 // A Map cannot be used if in its range (ReasonKind)
