@@ -17,7 +17,7 @@ RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
 # Packages without concurrency of their own, or whose tests only start servers: the
 # race detector has nothing to find there. And a test of programs, built without it.
-SEQUENTIAL := /internal$$|/internal/(config|logging|pg|pg/datadir|pg/page|pg/pgtest|pg/walrec|repo/keys)$$|/test/(chaos|system)$$
+SEQUENTIAL := /internal$$|/internal/(config|logging|pg|pg/datadir|pg/page|pg/pgtest|pg/walrec|repo/keys|wal/summary)$$|/test/(chaos|system)$$
 RACE_SKIP  := ^TestStartIsCheap$$
 RACE_PKG   := $(if $(filter ./...,$(PKG)),$$($(GO) list ./... | grep -vE '$(SEQUENTIAL)'),$(PKG))
 

@@ -159,13 +159,12 @@ func blockReference(major int, h []byte) (head, body int, ok bool) {
 // size. The relation may be that of the reference before.
 func appendRef(refs *[]BlockRef, h []byte) error {
 	le := binary.LittleEndian
-	list := *refs
 	ref := BlockRef{
 		ID: h[0], Fork: h[1] & blockFork, Block: le.Uint32(h[len(h)-4:]),
 		HasImage: h[1]&blockHasImage != 0, WillInit: h[1]&blockWillInit != 0,
 	}
-	n := len(list)
-	if n > 0 && list[n-1].ID >= ref.ID {
+	n := len(*refs)
+	if n > 0 && (*refs)[n-1].ID >= ref.ID {
 		return errBlocks
 	}
 	switch {
@@ -175,7 +174,7 @@ func appendRef(refs *[]BlockRef, h []byte) error {
 	case n == 0:
 		return errBlocks
 	default:
-		ref.RelFileLocator = list[n-1].RelFileLocator
+		ref.RelFileLocator = (*refs)[n-1].RelFileLocator
 	}
 	*refs = append(*refs, ref)
 	return nil

@@ -18,7 +18,8 @@ type Builder struct {
 }
 
 // recentForks is how many sets are found without the map: nearly all records are
-// about few relations. A power of two.
+// about few relations. A power of two. Sets that the map has dropped since, with
+// their database, may be among them: nothing more needs to be noted of those.
 const recentForks = 256
 
 type recent struct {
@@ -80,10 +81,8 @@ func (b *Builder) change(r *walrec.Record) {
 		for _, t := range r.Tablespaces {
 			b.m.Database(t, r.Database)
 		}
-		clear(b.recent[:])
 	case walrec.TablespaceCreated, walrec.TablespaceDropped:
 		b.m.Tablespace(r.Tablespaces[0])
-		clear(b.recent[:])
 	default:
 		b.reasons.add(Reason{Kind: UnknownChange, Manager: r.Manager, First: r.LSN, Last: r.LSN})
 	}

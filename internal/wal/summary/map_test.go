@@ -23,6 +23,7 @@ type world struct {
 	next  int
 	forks map[fork][]int
 	lsn   pg.LSN
+	steps []int
 }
 
 func (w *world) clone() map[fork][]int {
@@ -33,13 +34,36 @@ func (w *world) clone() map[fork][]int {
 	return c
 }
 
+// often gives the first value nine times of ten.
+func often[T any](t *rapid.T, usual, other T) T {
+	return rapid.SampledFrom(append(slices.Repeat([]T{usual}, 9), other)).Draw(t, "value")
+}
+
 func drawFork(t *rapid.T) fork {
 	return fork{walrec.RelFileLocator{
-		Tablespace: pg.OID(rapid.Uint32Range(1663, 1664).Draw(t, "tablespace")),
-		Database:   pg.OID(rapid.Uint32Range(5, 6).Draw(t, "database")),
-		Number:     rapid.Uint32Range(1, 3).Draw(t, "relation"),
-	}, rapid.SampledFrom([]uint8{walrec.ForkMain, walrec.ForkMain, walrec.ForkInit, walrec.ForkVM}).Draw(t, "fork")}
+		Tablespace: often(t, pg.OID(1663), 1664),
+		Database:   often(t, pg.OID(5), 6),
+		Number:     often(t, uint32(1), 2),
+	}, often(t, walrec.ForkMain, often(t, walrec.ForkVM, walrec.ForkInit))}
 }
+
+const (
+	write = iota
+	truncate
+	zeros
+	create
+	dropRelation
+	copyDatabase
+	dropDatabase
+	dropTablespace
+)
+
+// Each as often as it is to be taken. What changes a database hides the rest, and so
+// comes in some cases only.
+var (
+	calm  = slices.Concat(slices.Repeat([]int{write, truncate, zeros}, 10), slices.Repeat([]int{create, dropRelation}, 3))
+	rough = append(slices.Repeat([]int{write, copyDatabase}, 5), dropDatabase, dropTablespace, truncate)
+)
 
 // step changes something and gives the record that says so, as PostgreSQL would.
 func (w *world) step(t *rapid.T) walrec.Record {
@@ -47,15 +71,15 @@ func (w *world) step(t *rapid.T) walrec.Record {
 	w.lsn += 8
 	r := walrec.Record{LSN: w.lsn, EndLSN: w.lsn + 8, Manager: 10}
 	pages, exists := w.forks[f]
-	switch what := rapid.IntRange(0, 20).Draw(t, "what"); {
-	case what == 0:
+	switch what := rapid.SampledFrom(w.steps).Draw(t, "what"); {
+	case what == dropDatabase:
 		r.Change, r.Database, r.Tablespaces = walrec.DatabaseDropped, f.Database, []pg.OID{1663, 1664}
 		for g := range w.forks {
 			if g.Database == f.Database {
 				delete(w.forks, g)
 			}
 		}
-	case what == 1: // a copy of files, without a record for each
+	case what == copyDatabase: // a copy of files, without a record for each
 		r.Change, r.Database, r.Tablespaces = walrec.DatabaseCopied, f.Database, []pg.OID{f.Tablespace}
 		for g := range w.forks {
 			if g.Database == f.Database && g.Tablespace == f.Tablespace {
@@ -67,30 +91,30 @@ func (w *world) step(t *rapid.T) walrec.Record {
 			g.Tablespace, g.Database = f.Tablespace, f.Database
 			w.forks[g] = w.write(3)
 		}
-	case what == 2:
+	case what == dropTablespace:
 		r.Change, r.Tablespaces = walrec.TablespaceDropped, []pg.OID{f.Tablespace}
 		for g := range w.forks {
 			if g.Tablespace == f.Tablespace {
 				delete(w.forks, g)
 			}
 		}
-	case what == 3:
+	case what == dropRelation:
 		r.Change, r.Dropped = walrec.RelationsDropped, []walrec.RelFileLocator{f.RelFileLocator}
 		for number := range uint8(4) {
 			delete(w.forks, fork{f.RelFileLocator, number})
 		}
-	case !exists || what == 4:
+	case !exists || what == create:
 		r.Change, r.Relation, r.Forks = walrec.ForkCreated, f.RelFileLocator, 1<<f.number
 		w.forks[f] = []int{}
-	case what <= 7 && f.number == walrec.ForkMain:
+	case what == truncate && f.number == walrec.ForkMain:
 		r.Change, r.Relation, r.Forks = walrec.RelationTruncated, f.RelFileLocator, 1<<f.number
 		r.Size = uint32(rapid.IntRange(0, len(pages)).Draw(t, "size"))
 		w.forks[f] = pages[:r.Size]
-	case what <= 9 && len(pages) < fileMost: // zeros, without a record
+	case what == zeros && len(pages) < fileMost: // zeros, without a record
 		w.forks[f] = append(pages, 0, 0)
 	default:
-		n := rapid.IntRange(0, min(len(pages), fileMost)).Draw(t, "block")
-		if n == len(pages) {
+		n := rapid.SampledFrom(slices.Repeat([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, 2)).Draw(t, "block")
+		if n = min(n, len(pages)); n == len(pages) {
 			pages = append(pages, 0)
 		}
 		pages[n] = w.write(1)[0]
@@ -117,8 +141,15 @@ func (w *world) write(n int) []int {
 // any size say the same as one pass.
 func TestChangedBlocksAreAllThatDiffer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{forks: map[fork][]int{}}
-		for range rapid.IntRange(0, 30).Draw(t, "before") {
+		w := &world{forks: map[fork][]int{}, steps: calm}
+		if rapid.Bool().Draw(t, "rough") {
+			w.steps = rough
+		}
+		for number := range uint32(2) {
+			l := walrec.RelFileLocator{Tablespace: 1663, Database: 5, Number: number + 1}
+			w.forks[fork{l, walrec.ForkMain}] = w.write(10)
+		}
+		for range rapid.IntRange(0, 20).Draw(t, "before") {
 			w.step(t)
 		}
 		parent := w.clone()
@@ -126,7 +157,7 @@ func TestChangedBlocksAreAllThatDiffer(t *testing.T) {
 		var parts []*Builder
 		for range rapid.IntRange(0, 4).Draw(t, "pieces") {
 			part := NewBuilder()
-			for range rapid.IntRange(0, 12).Draw(t, "records") {
+			for range rapid.IntRange(0, 20).Draw(t, "records") {
 				r := w.step(t)
 				whole.Record(&r)
 				part.Record(&r)
@@ -187,6 +218,43 @@ func checkFork(t *rapid.T, m *Map, f fork, parent, now []int) {
 		}
 		if b.Count() != uint32(len(read)) || b.All() && len(read) != len(has) {
 			t.Fatalf("%d of %d blocks: count %d, all %v", len(read), len(has), b.Count(), b.All())
+		}
+	}
+}
+
+// What each kind of record alone makes of a file that the parent has.
+func TestRecordsChange(t *testing.T) {
+	t.Parallel()
+	l := walrec.RelFileLocator{Tablespace: 1663, Database: 5, Number: 77}
+	relation := func(f datadir.Fork) File {
+		return File{Relation: datadir.Relation{Tablespace: 1663, Database: 5, Number: 77, Fork: f}, Had: 9, Has: 9}
+	}
+	for _, tt := range []struct {
+		r          walrec.Record
+		main, init uint32 // blocks to read
+	}{
+		{walrec.Record{}, 0, 0},
+		{walrec.Record{Blocks: []walrec.BlockRef{{RelFileLocator: l, Block: 3}, {RelFileLocator: l, Block: 8}, {RelFileLocator: l, Fork: walrec.ForkInit}}}, 2, 1},
+		{walrec.Record{Blocks: []walrec.BlockRef{{RelFileLocator: l, Fork: walrec.ForkVM}, {RelFileLocator: l, Fork: walrec.ForkFSM}}}, 0, 0},
+		{walrec.Record{Change: walrec.ForkCreated, Relation: l, Forks: 1 << walrec.ForkMain}, 9, 0},
+		{walrec.Record{Change: walrec.ForkCreated, Relation: l, Forks: 1 << walrec.ForkInit}, 0, 9},
+		{walrec.Record{Change: walrec.RelationTruncated, Relation: l, Forks: 1<<walrec.ForkMain | 1<<walrec.ForkVM, Size: 4}, 5, 0},
+		{walrec.Record{Change: walrec.RelationTruncated, Relation: l, Forks: 1 << walrec.ForkVM}, 0, 0},
+		{walrec.Record{Change: walrec.RelationsDropped, Dropped: []walrec.RelFileLocator{{Number: 1}, l}}, 9, 9},
+		{walrec.Record{Change: walrec.DatabaseCopied, Database: 5, Tablespaces: []pg.OID{1663}}, 9, 9},
+		{walrec.Record{Change: walrec.DatabaseCreated, Database: 5, Tablespaces: []pg.OID{1663}}, 9, 9},
+		{walrec.Record{Change: walrec.DatabaseDropped, Database: 5, Tablespaces: []pg.OID{1700, 1663}}, 9, 9},
+		{walrec.Record{Change: walrec.DatabaseDropped, Database: 5, Tablespaces: []pg.OID{1700}}, 0, 0},
+		{walrec.Record{Change: walrec.TablespaceCreated, Tablespaces: []pg.OID{1663}}, 9, 9},
+		{walrec.Record{Change: walrec.TablespaceDropped, Tablespaces: []pg.OID{1663}}, 9, 9},
+		{walrec.Record{Change: walrec.TablespaceDropped, Tablespaces: []pg.OID{1700}}, 0, 0},
+	} {
+		b := NewBuilder()
+		b.Record(&tt.r)
+		m := decoded(t, b.m)
+		main, init := m.Changed(relation(datadir.ForkMain)).Count(), m.Changed(relation(datadir.ForkInit)).Count()
+		if main != tt.main || init != tt.init || len(b.reasons) != 0 {
+			t.Errorf("%s, %d blocks: %d and %d are changed, want %d and %d", tt.r.Change, len(tt.r.Blocks), main, init, tt.main, tt.init)
 		}
 	}
 }

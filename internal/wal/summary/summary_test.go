@@ -202,6 +202,26 @@ func TestUnionOverTimelines(t *testing.T) {
 	}
 }
 
+// A record that was open where the timeline was left never went on.
+func TestUnionForgetsWhatTheForkCutOff(t *testing.T) {
+	t.Parallel()
+	h := pg.History{Timeline: 2, Forks: []pg.Fork{{Timeline: 1, At: 1500}}}
+	u := NewUnion(h, 1100, 2500)
+	cut := walrec.Fragment{Major: 15, Start: 1600, End: 2000, Length: 400, More: 50}
+	for _, s := range []Summary{
+		{Timeline: 1, From: 1000, To: 2000, Map: NewMap(), Tail: []walrec.Fragment{cut}},
+		{Timeline: 2, From: 1500, To: 2000, Map: NewMap()},
+		{Timeline: 2, From: 2000, To: 3000, Map: NewMap()},
+	} {
+		if err := u.Add(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := u.Map(); err != nil || u.At() != 3000 {
+		t.Errorf("covered up to %s: %v", u.At(), err)
+	}
+}
+
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	b := NewBuilder()
