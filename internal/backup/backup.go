@@ -80,6 +80,9 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 	}
 	defer b.Abort(context.WithoutCancel(ctx))
 	r.begin(b)
+	if err := r.databases(ctx); err != nil {
+		return err
+	}
 	if err := r.begun(ctx, b); err != nil {
 		return err
 	}

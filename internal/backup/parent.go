@@ -12,7 +12,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
-	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // choose finds the newest backup that can be the parent, as far as that can be told
@@ -124,13 +123,20 @@ func (r *run) heldParent(ctx context.Context) error {
 	if r.parent == nil {
 		return nil
 	}
-	_, err := catalog.ReadHead(ctx, r.Objects, r.place, r.parent.ID)
-	if errors.Is(err, catalog.ErrNoBackup) || errors.Is(err, store.ErrNotFound) {
+	h, err := catalog.Reread(ctx, r.Objects, *r.parent)
+	if err == nil {
+		var there bool
+		if there, err = catalog.HeadExists(ctx, r.Objects, r.place, h.ID); err == nil && !there {
+			err = catalog.ErrNoBackup
+		}
+	}
+	if errors.Is(err, catalog.ErrNoBackup) {
 		return r.lostParent()
 	}
 	if err != nil {
 		return err
 	}
+	r.parent = &h
 	buried, err := r.buried(ctx)
 	if err != nil {
 		return err

@@ -155,6 +155,15 @@ func (r *run) tablespaces(ctx context.Context, dirs []catalog.File) error {
 	return nil
 }
 
+// databases notes which databases there are.
+func (r *run) databases(ctx context.Context) error {
+	all, err := r.Conn.Databases(ctx)
+	for _, d := range all {
+		r.head.Databases = append(r.head.Databases, catalog.Database{OID: d.OID, XMin: d.XMin})
+	}
+	return err
+}
+
 // tablespaceOID gives the tablespace whose link, or directory in place, the path is.
 func tablespaceOID(path string) (pg.OID, bool) {
 	name, ok := strings.CutPrefix(path, "pg_tblspc/")

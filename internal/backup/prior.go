@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/pg/page"
 	"github.com/salvor-dr/salvor/internal/repo"
@@ -26,6 +27,7 @@ type prior struct {
 	footers *pack.Footers
 	stale   map[repo.ID]bool // packs whose live blocks are stored anew
 	bad     map[string]bool  // files with pages that did not check
+	strange map[pg.OID]bool  // databases that may not be those that the parent has
 }
 
 const (
@@ -73,7 +75,24 @@ func (r *run) openPrior(ctx context.Context, h catalog.Head) (*prior, error) {
 	for _, b := range h.Damaged {
 		p.bad[b.Path] = true
 	}
+	p.strange = others(h.Databases, r.head.Databases)
 	return p, nil
+}
+
+// others lists databases that were made or altered since. One that was dropped and made
+// anew under its OID by copying files has pages of another, with LSNs as old as theirs.
+func others(then, now []catalog.Database) map[pg.OID]bool {
+	known := map[catalog.Database]bool{}
+	for _, d := range then {
+		known[d] = true
+	}
+	all := map[pg.OID]bool{}
+	for _, d := range now {
+		if !known[d] {
+			all[d.OID] = true
+		}
+	}
+	return all
 }
 
 // before is a file as the parent has it.
@@ -143,9 +162,9 @@ const firstNormalLSN = 1000
 // unchanged says whether a good page is the one that the parent has, judged by its LSN
 // alone: the WAL last changed it before the parent's start. Free space and visibility
 // maps change without WAL, so their LSNs say nothing; and where the parent has read a
-// damaged page, it has not this one.
+// damaged page, or another database, it has not this one.
 func (r *run) unchanged(f *file, b []byte) bool {
-	if r.detect != catalog.ByLSN || !f.entry.IsRelation || f.entry.Relation.Fork == datadir.ForkFSM || f.entry.Relation.Fork == datadir.ForkVM || r.prior.bad[f.entry.Path] {
+	if r.detect != catalog.ByLSN || !f.entry.IsRelation || f.entry.Relation.Fork == datadir.ForkFSM || f.entry.Relation.Fork == datadir.ForkVM || r.prior.bad[f.entry.Path] || r.prior.strange[f.entry.Relation.Database] {
 		return false
 	}
 	lsn := page.LSN(b)

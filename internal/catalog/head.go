@@ -69,6 +69,7 @@ type Head struct {
 	Needs          Needs        `json:"needs"`
 	Slots          []Slot       `json:"replication_slots,omitempty"`
 	Collations     []Collation  `json:"collations,omitempty"`
+	Databases      []Database   `json:"databases,omitempty"` // when the backup began
 
 	Size        uint64 `json:"size_bytes"`                // what a restore writes
 	Read        uint64 `json:"read_bytes"`                // read from the data directory
@@ -90,6 +91,13 @@ type Tablespace struct {
 	OID      pg.OID `json:"oid"`
 	Name     string `json:"name"`
 	Location string `json:"location"`
+}
+
+// Database tells databases of one OID apart: one that was dropped and made anew has
+// another XMin, and so has one that was altered.
+type Database struct {
+	OID  pg.OID `json:"oid"`
+	XMin uint32 `json:"xmin"` // of its row in pg_database
 }
 
 // Owner is who owned the data directory on the source.

@@ -101,3 +101,37 @@ func incrementals(t *testing.T, detect string, o pgtest.Options) {
 		r.stop()
 	}
 }
+
+// A database that is dropped and made anew under its OID, by copying files, has pages
+// with old LSNs: they are not taken for the parent's.
+func TestDatabaseAnew(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{})
+	in := func(database string, statements ...string) {
+		for _, sql := range statements {
+			if out, err := s.cluster.Command("psql", "-X", "-q", "-d", database, "-c", sql).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", sql, err, out)
+			}
+		}
+	}
+	in("postgres", "CREATE DATABASE model", "CREATE DATABASE twice OID 50000 STRATEGY file_copy")
+	in("model", "CREATE TABLE mark AS SELECT 'the second' AS which")
+	in("twice", "CREATE TABLE mark AS SELECT 'the first' AS which", "CHECKPOINT")
+	first := s.backup()
+	in("postgres", "DROP DATABASE twice", "CREATE DATABASE twice OID 50000 TEMPLATE model STRATEGY file_copy")
+	second := s.backup()
+	if second.Kind != "incremental" {
+		t.Errorf("the second backup is %s", second.Kind)
+	}
+	for id, want := range map[string]string{first.ID: "the first", second.ID: "the second"} {
+		r := s.restore("--backup", id, "--immediate")
+		c := r.conn(t, "twice")
+		var which string
+		if err := c.Row(t.Context(), "SELECT which FROM public.mark", nil, &which); err != nil || which != want {
+			t.Errorf("backup %s has %q, not %q: %v", id, which, want, err)
+		}
+		c.Close()
+		r.stop()
+	}
+}

@@ -54,13 +54,19 @@ type Database struct {
 	Name             string
 	IsTemplate       bool
 	AllowConnections bool
+	// XMin is the transaction that wrote its row of pg_database: that made or altered
+	// it. One that was dropped and made anew under its OID has another.
+	XMin uint32
 }
 
 // Databases lists all databases, templates included, by OID.
 func (c *Conn) Databases(ctx context.Context) ([]Database, error) {
-	const sql = "SELECT oid, datname::text, datistemplate, datallowconn FROM pg_database ORDER BY oid"
+	const sql = "SELECT oid, datname::text, datistemplate, datallowconn, xmin::text::bigint FROM pg_database ORDER BY oid"
 	return list(ctx, c, "listing databases", sql, func(scan func(...any) error) (d Database, err error) {
-		return d, scan((*uint32)(&d.OID), &d.Name, &d.IsTemplate, &d.AllowConnections)
+		var xmin int64
+		err = scan((*uint32)(&d.OID), &d.Name, &d.IsTemplate, &d.AllowConnections, &xmin)
+		d.XMin = uint32(xmin)
+		return d, err
 	})
 }
 
