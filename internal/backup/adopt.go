@@ -43,7 +43,7 @@ func (r *run) adopt(ctx context.Context) error {
 	if len(left) == 0 {
 		return nil
 	}
-	buried, err := r.buried(ctx)
+	buried, err := r.buried(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -81,14 +81,22 @@ func (r *run) leftovers(ctx context.Context) ([]pack.Stored, error) {
 	return packs, err
 }
 
-// buried lists what removals are about to remove.
-func (r *run) buried(ctx context.Context) (map[string]bool, error) {
+// buried lists what removals are about to remove, all or only those that have begun.
+func (r *run) buried(ctx context.Context, begun bool) (map[string]bool, error) {
 	stones, err := catalog.ReadTombstones(ctx, r.Objects, r.place)
 	if err != nil {
 		return nil, err
 	}
 	keys := map[string]bool{}
 	for _, t := range stones {
+		if begun && t.Backup != "" {
+			// It was cut off before it began, or is about to find this backup's mark.
+			if idle, err := catalog.HeadExists(ctx, r.Objects, r.place, t.Backup); err != nil {
+				return nil, err
+			} else if idle {
+				continue
+			}
+		}
 		for _, k := range t.Keys(r.place) {
 			keys[k] = true
 		}
@@ -159,7 +167,7 @@ func (r *run) complete(ctx context.Context) error {
 // leads to. While it removes there is its tombstone; one that writes its tombstone
 // later looks for heads after that, and sees this one.
 func (r *run) kept(ctx context.Context) error {
-	buried, err := r.buried(ctx)
+	buried, err := r.buried(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func (r *run) heldParent(ctx context.Context) error {
 		return err
 	}
 	r.parent = &h
-	buried, err := r.buried(ctx)
+	buried, err := r.buried(ctx, false)
 	if err != nil {
 		return err
 	}
