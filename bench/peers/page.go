@@ -176,7 +176,7 @@ func (c column) loss(g, by group) (string, bool) {
 	if by.Baseline {
 		q = g.ratios[c.metric]
 	}
-	return fmt.Sprintf("%s, %s: %s %.2f times %s's (%.*f against %.*f)", stepTitles[g.Step], g.Tool, c.title, q, by.Tool,
+	return fmt.Sprintf("%s, %s: %s %.2f times %s's (medians: %.*f against %.*f)", stepTitles[g.Step], g.Tool, c.title, q, by.Tool,
 		c.digits, v/c.scale, c.digits, w/c.scale), q > 1.005
 }
 

@@ -111,8 +111,8 @@ func TestTable(t *testing.T) {
 		t.Error(diff)
 	}
 	losses := []string{
-		"Full backup, salvor zstd: largest process MB 3.00 times pgbackrest zst's (60 against 20)",
-		"Full backup, salvor s2: CPU s 2.00 times pgbackrest lz4 async's (1.00 against 0.50)",
+		"Full backup, salvor zstd: largest process MB 3.00 times pgbackrest zst's (medians: 60 against 20)",
+		"Full backup, salvor s2: CPU s 2.00 times pgbackrest lz4 async's (medians: 1.00 against 0.50)",
 	}
 	if diff := cmp.Diff(losses, r.losses()); diff != "" {
 		t.Error(diff)
