@@ -235,6 +235,9 @@ func (c *Cluster) TempDir(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("making a directory: %v", err)
 	}
+	if t == c.t {
+		return dir // it goes with the cluster, when the server writes nothing into it any more
+	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("removing a directory: %v", err)
