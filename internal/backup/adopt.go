@@ -125,6 +125,14 @@ func (r *run) present(ctx context.Context) error {
 			return fmt.Errorf("completing the backup: %w", err)
 		}
 	}
+	if err := r.intact(ctx, catalog.PackInfos(r.names)); err != nil {
+		return fmt.Errorf("completing the backup: %w", err)
+	}
+	return nil
+}
+
+// intact fails with repo.ErrDamaged unless each pack is there, with the size it had.
+func (r *run) intact(ctx context.Context, packs []pack.Info) error {
 	sizes := map[repo.ID]int64{}
 	for o, err := range r.Objects.Store().List(ctx, r.place.PacksPrefix(), store.ListOptions{}) {
 		if err != nil {
@@ -134,12 +142,12 @@ func (r *run) present(ctx context.Context) error {
 			sizes[id] = o.Size
 		}
 	}
-	for _, p := range r.names {
+	for _, p := range packs {
 		switch size, ok := sizes[p.ID]; {
 		case !ok:
-			return fmt.Errorf("completing the backup: %w", repo.Damaged(r.place.PackName(p.ID), "it was there, and is gone"))
+			return repo.Damaged(r.place.PackName(p.ID), "it was there, and is gone")
 		case uint64(size) != p.Size:
-			return fmt.Errorf("completing the backup: %w", repo.Damaged(r.place.PackName(p.ID), "it has %d bytes, and had %d", size, p.Size))
+			return repo.Damaged(r.place.PackName(p.ID), "it has %d bytes, and had %d", size, p.Size)
 		}
 	}
 	return nil

@@ -107,10 +107,16 @@ func (r *run) begun(ctx context.Context, b *conn.Backup) error {
 		r.parent = nil
 		return r.noParent(fmt.Sprintf("backup %s cannot be its parent: %s", h.ID, why))
 	}
-	if r.prior, err = r.openPrior(ctx, *r.parent); err != nil {
-		if errors.Is(err, repo.ErrDamaged) {
-			return fmt.Errorf("reading the parent, backup %s (make a full backup instead: salvor backup --kind full): %w", r.parent.ID, err)
-		}
+	r.prior, err = r.openPrior(ctx, *r.parent)
+	if err == nil {
+		err = r.intact(ctx, catalog.PackInfos(r.prior.packs))
+	}
+	if errors.Is(err, repo.ErrDamaged) {
+		h := r.parent
+		r.parent, r.prior = nil, nil
+		return r.noParent(fmt.Sprintf("backup %s cannot be its parent: %v", h.ID, err))
+	}
+	if err != nil {
 		return err
 	}
 	r.head.Kind, r.head.ParentID, r.head.Detector = catalog.Incremental, r.parent.ID, r.detect

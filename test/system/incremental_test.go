@@ -3,6 +3,7 @@ package system
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -133,5 +134,30 @@ func TestDatabaseAnew(t *testing.T) {
 		}
 		c.Close()
 		r.stop()
+	}
+}
+
+// A parent that has lost something is none: the backup is full, and says why.
+func TestLostParent(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{})
+	s.cluster.Exec(kilometre)
+	s.ends(exitNotNow, "backup", "--kind", "incremental", "-o", "json").says(t, "refused", "no earlier backup", "--kind full")
+	first := s.backup()
+	pack := s.objects("/packs/")[0]
+	if err := os.Remove(pack); err != nil {
+		t.Fatal(err)
+	}
+	s.ends(exitNotNow, "backup", "--kind", "incremental", "-o", "json").says(t, "refused", first.ID, "is gone", "--kind full")
+	second := s.backup()
+	if second.Kind != "full" {
+		t.Errorf("over a parent that lost a pack the backup is %s", second.Kind)
+	}
+	if n := value[int](t, s.restore(), "SELECT count(*) FROM public.road"); n != 60000 {
+		t.Errorf("the copy has %d rows", n)
+	}
+	if third := s.backup(); third.Kind != "incremental" {
+		t.Errorf("the next one is %s", third.Kind)
 	}
 }
