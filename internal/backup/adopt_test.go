@@ -331,10 +331,13 @@ func (w *waters) removal(ctx context.Context, id string) error {
 
 // both runs two actors, one operation of the one or the other at a time.
 func (w *waters) both(acts map[string]func(context.Context)) {
-	w.gate = map[string]chan struct{}{}
-	done := map[string]chan struct{}{}
+	gate, done := map[string]chan struct{}{}, map[string]chan struct{}{}
+	for name := range acts {
+		gate[name], done[name] = make(chan struct{}), make(chan struct{})
+	}
+	w.turns(gate)
+	defer w.turns(nil)
 	for name, act := range acts {
-		w.gate[name], done[name] = make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done[name])
 			act(context.WithValue(context.Background(), actor{}, name))
@@ -345,7 +348,7 @@ func (w *waters) both(acts map[string]func(context.Context)) {
 		i := w.rng.IntN(len(names))
 		for n := 1 + w.rng.IntN(4); n > 0; n-- {
 			select {
-			case w.gate[names[i]] <- struct{}{}:
+			case gate[names[i]] <- struct{}{}:
 				continue
 			case <-done[names[i]]:
 				names = slices.Delete(names, i, i+1)
@@ -353,7 +356,13 @@ func (w *waters) both(acts map[string]func(context.Context)) {
 			break
 		}
 	}
-	w.gate = nil
+}
+
+// turns makes actors wait for their turns, or not any more.
+func (w *waters) turns(gate map[string]chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gate = gate
 }
 
 // whole fails unless every backup that has a head has all that it leads to.

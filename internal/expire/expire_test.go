@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ type depot struct {
 	t     fatal
 	st    *mem.Store
 	o     Options
-	left  int // operations until the process is killed; negative: it lives
+	left  atomic.Int64 // operations until the process is killed; negative: it lives
 	packs []pack.Info
 	made  map[string][]int // backups, and the packs that they name
 	cut   map[int]bool     // packs that a backup adopts that was cut off
@@ -45,15 +46,18 @@ var errKilled = errors.New("killed")
 
 func newDepot(t fatal) *depot {
 	t.Helper()
-	d := &depot{t: t, left: -1, made: map[string][]int{}, cut: map[int]bool{}}
+	d := &depot{t: t, made: map[string][]int{}, cut: map[int]bool{}}
+	d.left.Store(-1)
 	d.st = mem.New(mem.Options{Now: clock.System().Now, Hook: func(context.Context, *mem.Call) error {
-		if d.left == 0 {
-			return errKilled
+		for {
+			n := d.left.Load()
+			switch {
+			case n == 0:
+				return errKilled
+			case n < 0 || d.left.CompareAndSwap(n, n-1):
+				return nil
+			}
 		}
-		if d.left > 0 {
-			d.left--
-		}
-		return nil
 	}})
 	locks, err := lock.New(d.st, clock.System())
 	if err != nil {
@@ -125,7 +129,7 @@ func (d *depot) addBackup(head bool, names ...int) string {
 // removed here, since the test's process lives on.
 func (d *depot) kill() {
 	d.t.Helper()
-	d.left = -1
+	d.left.Store(-1)
 	for _, o := range d.list("locks/") {
 		if err := d.st.Delete(context.Background(), o, ""); err != nil {
 			d.t.Fatal(err)
@@ -233,7 +237,7 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 		for len(ids) > 1 && rapid.IntRange(0, 3).Draw(t, "go on") > 0 {
 			i := rapid.IntRange(0, len(ids)-1).Draw(t, "delete")
-			d.left = rapid.IntRange(0, 60).Draw(t, "killed after")
+			d.left.Store(int64(rapid.IntRange(0, 60).Draw(t, "killed after")))
 			_, err := Delete(context.Background(), d.o, ids[i])
 			d.kill()
 			d.whole()
@@ -246,9 +250,9 @@ func TestKilledAnywhere(t *testing.T) {
 				ids = slices.Delete(ids, i, i+1) // it is gone, with leftovers
 			}
 		}
-		d.left = rapid.IntRange(0, 60).Draw(t, "sweep killed after")
+		d.left.Store(int64(rapid.IntRange(0, 60).Draw(t, "sweep killed after")))
 		if _, err := Sweep(context.Background(), d.o, 0); err == nil {
-			d.left = -1
+			d.left.Store(-1)
 			d.exactly(ids)
 		}
 		d.kill()
