@@ -191,8 +191,10 @@ func (r *run) file(e datadir.Entry) *file {
 
 // Planned is what a backup would do.
 type Planned struct {
-	Files int
-	Bytes int64
+	Kind   catalog.Kind
+	Parent string // of an incremental backup, as far as that can be told before it begins
+	Files  int
+	Bytes  int64
 }
 
 // Plan says what Run would do, and changes nothing. It refuses as Run does.
@@ -204,10 +206,15 @@ func Plan(ctx context.Context, o Options) (Planned, error) {
 	if err != nil {
 		return Planned{}, err
 	}
-	r := &run{Options: o, source: src}
+	r := &run{Options: o, source: src, place: src.place}
 	l, err := r.plan()
 	if err != nil {
 		return Planned{}, err
 	}
-	return Planned{Files: l.files, Bytes: l.total}, nil
+	p := Planned{Kind: catalog.Full, Files: l.files, Bytes: l.total}
+	parent, err := r.choose(ctx)
+	if parent != nil {
+		p.Kind, p.Parent = catalog.Incremental, parent.ID
+	}
+	return p, err
 }

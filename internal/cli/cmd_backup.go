@@ -191,18 +191,23 @@ func (s *session) planBackup(ctx context.Context, o backup.Options) error {
 	}
 	view := struct {
 		Kind        string `json:"kind"`
+		ParentID    string `json:"parent_id,omitempty"`
 		Cluster     string `json:"cluster"`
 		Repository  string `json:"repository"`
 		Files       int    `json:"files"`
 		SizeBytes   int64  `json:"size_bytes"`
 		Checkpoint  string `json:"checkpoint"`
 		WALIncluded bool   `json:"wal_included"`
-	}{string(catalog.Full), o.Cluster, o.Repository, p.Files, p.Bytes, "fast", o.WithWAL}
+	}{string(p.Kind), p.Parent, o.Cluster, o.Repository, p.Files, p.Bytes, "fast", o.WithWAL}
 	if o.Spread {
 		view.Checkpoint = "spread"
 	}
+	kind := view.Kind
+	if p.Parent != "" {
+		kind += ", after " + p.Parent
+	}
 	return s.out.document(view, details{
-		{"kind", view.Kind}, {"cluster", view.Cluster}, {"repository", view.Repository},
+		{"kind", kind}, {"cluster", view.Cluster}, {"repository", view.Repository},
 		{"would read", fmt.Sprintf("%s in %d files", formatBytes(p.Bytes), p.Files)}, {"checkpoint", view.Checkpoint},
 		{"WAL", whereWAL(o.WithWAL)},
 	})

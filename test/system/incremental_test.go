@@ -157,6 +157,14 @@ func TestLostParent(t *testing.T) {
 	if n := value[int](t, s.restore(), "SELECT count(*) FROM public.road"); n != 60000 {
 		t.Errorf("the copy has %d rows", n)
 	}
+	var plan struct {
+		Kind   string `json:"kind"`
+		Parent string `json:"parent_id"`
+	}
+	s.ok("backup", "--plan", "-o", "json").decode(t, &plan)
+	if plan.Kind != "incremental" || plan.Parent != second.ID {
+		t.Errorf("the plan is %+v", plan)
+	}
 	if third := s.backup(); third.Kind != "incremental" {
 		t.Errorf("the next one is %s", third.Kind)
 	}
