@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync"
 
+	"github.com/salvor-dr/salvor/internal/recent"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
@@ -18,21 +18,15 @@ const partsHeld = 8
 // grow with the table but by a path for each of its parts. Its methods may be called
 // by several goroutines.
 type FileFinder struct {
-	mu    sync.Mutex
 	parts *FileParts
-	held  []heldPart // last used first
-}
-
-type heldPart struct {
-	number int
-	files  []File
+	held  *recent.Values[int, []File]
 }
 
 // FindFiles reads the whole file table of a backup once, and so finds damage in it as
 // ReadFiles does.
 func FindFiles(ctx context.Context, objects *seal.Objects, h Head) (*FileFinder, error) {
 	parts, err := IndexFiles(ctx, objects, h, func(File) error { return nil })
-	return &FileFinder{parts: parts}, err
+	return &FileFinder{parts, recent.New[int, []File](partsHeld)}, err
 }
 
 // Find gives the entry of a path, and false if the table has none.
@@ -57,23 +51,11 @@ func (f *FileFinder) Find(ctx context.Context, path string) (File, bool, error) 
 
 // part gives the entries of one part.
 func (f *FileFinder) part(ctx context.Context, n int) ([]File, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if i := slices.IndexFunc(f.held, func(h heldPart) bool { return h.number == n }); i >= 0 {
-		h := f.held[i]
-		copy(f.held[1:i+1], f.held[:i])
-		f.held[0] = h
-		return h.files, nil
-	}
-	var files []File
-	err := f.parts.Read(ctx, n, func(e File) error {
-		files = append(files, e)
-		return nil
+	return f.held.Get(n, func() (files []File, err error) {
+		err = f.parts.Read(ctx, n, func(e File) error {
+			files = append(files, e)
+			return nil
+		})
+		return files, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	f.held = slices.Insert(f.held, 0, heldPart{n, files})
-	f.held = f.held[:min(len(f.held), partsHeld)]
-	return files, nil
 }
