@@ -25,7 +25,6 @@ type run struct {
 	pool   *pack.Pool          // what backups stored that were cut off, or nil
 	parent *catalog.Head       // of an incremental backup, or nil
 	prior  *prior              // the same, opened
-	detect catalog.Detector
 }
 
 // Run makes a backup and returns its head. When it returns without error the
@@ -42,7 +41,7 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	if err != nil {
 		return catalog.Head{}, err
 	}
-	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now()), detect: o.Detect}
+	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now())}
 	lease, held, err := o.Locks.Acquire(ctx, r.place.BackupLock(), func(h lock.Holder) {
 		o.Events.Warn(fmt.Sprintf("another backup, of process %d on %s, shows no life: watching it for %s", h.PID, h.Host, lock.TTL))
 	})

@@ -127,7 +127,7 @@ func detects(t *testing.T, detect catalog.Detector, seed uint64) {
 		before := tree(t, f.dir)
 		f.change()
 		r := last.again(t)
-		r.detect = detect
+		r.Detect = detect
 		var err error
 		if r.prior, err = r.openPrior(t.Context(), last.head); err != nil {
 			t.Fatal(err)
@@ -172,14 +172,10 @@ func recount(t *testing.T, r *run) map[repo.ID]int64 {
 	}
 	c := newCensus(nil)
 	err = catalog.ReadFiles(t.Context(), r.Objects, r.head, func(e catalog.File) error {
-		if e.Kind != catalog.Regular || e.Size == 0 {
+		if e.Kind != catalog.Regular {
 			return nil
 		}
-		encoded, err := p.mapOf(t.Context(), e)
-		if err != nil {
-			return err
-		}
-		m, err := chunk.ParseMap(encoded)
+		m, err := p.blocks(t.Context(), e)
 		c.count(1, m, e.MapRefs)
 		return err
 	})

@@ -119,7 +119,7 @@ func (r *run) begun(ctx context.Context, b *conn.Backup) error {
 	if err != nil {
 		return err
 	}
-	r.head.Kind, r.head.ParentID, r.head.Detector = catalog.Incremental, r.parent.ID, r.detect
+	r.head.Kind, r.head.ParentID, r.head.Detector = catalog.Incremental, r.parent.ID, r.Detect
 	return nil
 }
 

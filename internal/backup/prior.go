@@ -122,37 +122,16 @@ func (p *prior) fit(ctx context.Context, e catalog.File, f *file) (*before, erro
 	if e.Kind != catalog.Regular || e.Block != uint32(f.block) || e.Relation != f.entry.IsRelation {
 		return nil, nil
 	}
-	b := &before{File: e, footers: p.footers, blocks: chunk.Map{Block: e.Block}}
-	if e.Size == 0 {
-		return b, nil
-	}
-	encoded, err := p.mapOf(ctx, e)
+	m, err := p.blocks(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	if b.blocks, err = chunk.ParseMap(encoded); err != nil {
-		return nil, repo.Damaged("the file table of "+p.head.ID, "%s: %v", e.Path, err)
-	}
-	if want := (e.Size + uint64(e.Block) - 1) / uint64(e.Block); b.blocks.Block != e.Block || b.blocks.Blocks() != want {
-		return nil, repo.Damaged("the file table of "+p.head.ID, "the map of %s does not fit its size", e.Path)
-	}
-	return b, nil
+	return &before{File: e, footers: p.footers, blocks: m}, nil
 }
 
-// mapOf gives the encoded map of a file of the parent.
-func (p *prior) mapOf(ctx context.Context, e catalog.File) ([]byte, error) {
-	m := e.Map
-	var s pack.Scratch
-	for _, ref := range e.MapRefs {
-		err := p.reader.Read(ctx, []repo.Ref{ref}, &s, func(_ int, plain []byte) error {
-			m = append(m, plain...)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+// blocks gives the map of a file of the parent.
+func (p *prior) blocks(ctx context.Context, e catalog.File) (chunk.Map, error) {
+	return catalog.FileMap(ctx, p.head, e, p.reader, new(pack.Scratch))
 }
 
 // firstNormalLSN is the least LSN that a page can have from the WAL: lower ones are
@@ -164,7 +143,7 @@ const firstNormalLSN = 1000
 // maps change without WAL, so their LSNs say nothing; and where the parent has read a
 // damaged page, or another database, it has not this one.
 func (r *run) unchanged(f *file, b []byte) bool {
-	if r.detect != catalog.ByLSN || !f.entry.IsRelation || f.entry.Relation.Fork == datadir.ForkFSM || f.entry.Relation.Fork == datadir.ForkVM || r.prior.bad[f.entry.Path] || r.prior.strange[f.entry.Relation.Database] {
+	if r.Detect != catalog.ByLSN || !f.entry.IsRelation || f.entry.Relation.Fork == datadir.ForkFSM || f.entry.Relation.Fork == datadir.ForkVM || r.prior.bad[f.entry.Path] || r.prior.strange[f.entry.Relation.Database] {
 		return false
 	}
 	lsn := page.LSN(b)
@@ -192,7 +171,7 @@ func (b *before) run(n uint64) (chunk.Run, bool) {
 // hash gives the hash of the block of a run of one.
 func (b *before) hash(ctx context.Context, r chunk.Run) (uint64, error) {
 	if r.Zero {
-		return zeroHash(b.length(r.First)), nil
+		return chunk.ZeroHash(b.length(r.First)), nil
 	}
 	hashes, err := b.footers.Hashes(ctx, r.Ref)
 	if err != nil {
@@ -219,11 +198,6 @@ func (b *before) lost(ctx context.Context, n uint64) (d chunk.Digest, err error)
 	}
 	return d, nil
 }
-
-var zeroBlock [chunk.MaxPlain]byte
-
-// zeroHash is the hash of n bytes of zeros.
-func zeroHash(n int) uint64 { return chunk.BlockHash(zeroBlock[:n]) }
 
 // census counts how much of each pack is live. Files of the same content may share
 // a chunk, which then counts for each.
@@ -260,16 +234,12 @@ func (c *census) count(sign int64, m chunk.Map, refs []repo.Ref) {
 
 // drop takes away what only the parent has: files that are gone.
 func (p *prior) drop(ctx context.Context, c *census, e catalog.File) error {
-	if e.Kind != catalog.Regular || e.Size == 0 {
+	if e.Kind != catalog.Regular {
 		return nil
 	}
-	encoded, err := p.mapOf(ctx, e)
+	m, err := p.blocks(ctx, e)
 	if err != nil {
 		return err
-	}
-	m, err := chunk.ParseMap(encoded)
-	if err != nil {
-		return repo.Damaged("the file table of "+p.head.ID, "%s: %v", e.Path, err)
 	}
 	c.count(-1, m, e.MapRefs)
 	return nil

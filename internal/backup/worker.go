@@ -275,19 +275,24 @@ func (w *worker) store(ctx context.Context, f *file, plain []byte, hashes []uint
 	return w.packs.Add(ctx, plain, f.block, hashes)
 }
 
-// addRun adds blocks behind the range's last run, or to it if it goes on in the same
-// chunk, and gives the run's index. A chunk that is not stored yet has no identity, and
-// all runs without one are of the one that is being made.
+// addRun adds blocks behind the range's last run, and gives the index of their run.
 func (p *part) addRun(r chunk.Run) int {
-	if k := len(p.runs) - 1; k >= 0 {
-		last := &p.runs[k]
+	p.runs = appendRun(p.runs, r)
+	return len(p.runs) - 1
+}
+
+// appendRun appends a run, to the last one if it goes on in the same chunk, or in zeros.
+// A chunk that is not stored yet has no identity, and all runs without one are of the
+// one that is being made.
+func appendRun(runs []chunk.Run, r chunk.Run) []chunk.Run {
+	if k := len(runs) - 1; k >= 0 {
+		last := &runs[k]
 		if last.End() == r.First && last.Zero == r.Zero && last.Ref == r.Ref && (r.Zero || last.Slot+last.Blocks == r.Slot) {
 			last.Blocks += r.Blocks
-			return k
+			return runs
 		}
 	}
-	p.runs = append(p.runs, r)
-	return len(p.runs) - 1
+	return append(runs, r)
 }
 
 // check judges a page and reads it again if it does not check. It leaves the
@@ -362,7 +367,9 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 		if p.gone {
 			return out, false, nil
 		}
-		m.Runs = joinRuns(m.Runs, p.runs)
+		for _, r := range p.runs {
+			m.Runs = appendRun(m.Runs, r)
+		}
 		out.Digest.Add(p.digest)
 		out.Size += uint64(p.got)
 		bad = append(bad, p.bad...)
@@ -403,15 +410,6 @@ func (w *worker) settle(ctx context.Context, f *file, out *catalog.File, m chunk
 		return w.run.prior.drop(ctx, w.copied.census, *f.replaces)
 	}
 	return nil
-}
-
-// joinRuns appends runs, and joins zeros that meet.
-func joinRuns(a, b []chunk.Run) []chunk.Run {
-	if len(a) > 0 && len(b) > 0 && a[len(a)-1].Zero && b[0].Zero {
-		a[len(a)-1].Blocks += b[0].Blocks
-		b = b[1:]
-	}
-	return append(a, b...)
 }
 
 // storeMap puts the map into the entry, or, if it is large, into chunks.

@@ -48,7 +48,7 @@ type piece struct {
 func (r *run) files(ctx context.Context) error {
 	parts, err := catalog.IndexFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
 		if !filepath.IsLocal(f.Path) {
-			return repo.Damaged("the file table of "+r.head.ID, "it names %q", f.Path)
+			return repo.Damaged(r.table(), "it names %q", f.Path)
 		}
 		switch f.Kind {
 		case catalog.Dir:
@@ -139,17 +139,18 @@ func (r *run) feed(ctx context.Context, parts *catalog.FileParts, send func([]pi
 	var small window
 	for i := range parts.Len() {
 		err := parts.Read(ctx, i, func(f catalog.File) error {
-			switch {
-			case f.Kind != catalog.Regular:
+			if f.Kind != catalog.Regular {
 				return nil
-			case len(f.MapRefs) > 0 || f.Size > taskBytes:
-				return r.divide(ctx, f, &scratch, send)
 			}
-			t, err := r.target(f, f.Map)
+			m, err := catalog.FileMap(ctx, r.head, f, r.packs, &scratch)
 			if err != nil {
 				return err
 			}
-			if small.add(t) {
+			t := r.target(f, m)
+			switch {
+			case len(f.MapRefs) > 0 || f.Size > taskBytes:
+				return r.divide(t, send)
+			case small.add(t):
 				return small.flush(send)
 			}
 			return nil
@@ -161,31 +162,19 @@ func (r *run) feed(ctx context.Context, parts *catalog.FileParts, send func([]pi
 	return small.flush(send)
 }
 
-// divide reads the map of a large file, and sends it in pieces.
-func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch, send func([]piece) error) error {
-	m := f.Map
-	for _, ref := range f.MapRefs {
-		err := r.packs.Read(ctx, []repo.Ref{ref}, s, func(_ int, plain []byte) error {
-			m = append(m, plain...)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+// divide sends a large file in pieces.
+func (r *run) divide(t *target, send func([]piece) error) error {
+	for _, ref := range t.MapRefs {
 		r.res.Fetched += uint64(ref.Stored)
 	}
-	t, err := r.target(f, m)
-	if err == nil {
-		err = t.create()
-	}
-	if err != nil {
+	if err := t.create(); err != nil {
 		return err
 	}
 	var ps []piece
 	for runs := t.blocks.Runs; len(runs) > 0; {
 		n, size := 0, uint64(0)
 		for n < len(runs) && (n == 0 || size < taskBytes) {
-			size += uint64(runs[n].Blocks) * uint64(f.Block)
+			size += uint64(runs[n].Blocks) * uint64(t.Block)
 			n++
 		}
 		ps = append(ps, piece{t, runs[:n]})
@@ -200,32 +189,14 @@ func (r *run) divide(ctx context.Context, f catalog.File, s *pack.Scratch, send 
 	return nil
 }
 
-func (r *run) parse(f catalog.File, encoded []byte) (chunk.Map, error) {
-	m := chunk.Map{Block: f.Block}
-	if f.Size > 0 {
-		var err error
-		if m, err = chunk.ParseMap(encoded); err != nil {
-			return m, repo.Damaged(r.table(), "the map of %s: %v", f.Path, err)
-		}
-	}
-	if want := (f.Size + uint64(f.Block) - 1) / uint64(f.Block); m.Block != f.Block || m.Blocks() != want {
-		return m, repo.Damaged(r.table(), "the map of %s has %d blocks of %d bytes, the file %d of %d", f.Path, m.Blocks(), m.Block, want, f.Block)
-	}
-	return m, nil
-}
-
 // target prepares a file to be restored, with its map.
-func (r *run) target(f catalog.File, encoded []byte) (*target, error) {
-	m, err := r.parse(f, encoded)
-	if err != nil {
-		return nil, err
-	}
+func (r *run) target(f catalog.File, m chunk.Map) *target {
 	f.Map = nil // it is in m
 	t := &target{File: f, path: filepath.Join(r.To, f.Path), blocks: m}
 	if f.Path == datadir.ControlPath {
 		t.path = filepath.Join(r.To, hiddenControl)
 	}
-	return t, nil
+	return t
 }
 
 // create makes the file, at its full length.
@@ -272,26 +243,22 @@ func (r *run) finish(ctx context.Context, t *target) error {
 // before it was compressed: where one differs, the codec is at fault, or this machine.
 func (r *run) blame(ctx context.Context, t *target) error {
 	block := make([]byte, t.Block)
+	footers := pack.NewFooters(r.packs)
 	for _, run := range t.blocks.Runs {
 		if run.Zero {
 			continue
 		}
-		entries, err := r.packs.Entries(ctx, run.Ref.Pack)
+		hashes, err := footers.Hashes(ctx, run.Ref)
 		if err != nil {
 			return err
 		}
-		name := r.head.Place().PackName(run.Ref.Pack)
-		if int(run.Ref.Ordinal) >= len(entries) || entries[run.Ref.Ordinal].Ref != run.Ref {
-			return repo.Damaged(name, "its footer does not list the chunk that the map of %s names", t.Path)
-		}
-		hashes := entries[run.Ref.Ordinal].Hashes
 		for n := run.First; n < run.End(); n++ {
 			b := block[:min(uint64(t.Block), t.Size-n*uint64(t.Block))]
 			if _, err := t.out.ReadAt(b, int64(n)*int64(t.Block)); err != nil {
 				return err
 			}
 			if slot := uint64(run.Slot) + n - run.First; slot >= uint64(len(hashes)) || chunk.BlockHash(b) != hashes[slot] {
-				return repo.Damaged(name, "block %d of %s, in its chunk %d, has not the hash that it was stored with", n, t.Path, run.Ref.Ordinal)
+				return repo.Damaged(r.head.Place().PackName(run.Ref.Pack), "block %d of %s, in its chunk %d, has not the hash that it was stored with", n, t.Path, run.Ref.Ordinal)
 			}
 		}
 	}

@@ -121,15 +121,13 @@ func (w *worker) write(t *target, r chunk.Run, plain []byte, sum *chunk.Digest) 
 	return nil
 }
 
-var zeroBlock [chunk.MaxPlain]byte
-
 // zeros adds blocks that are all zero to a digest: in the file they are a hole.
 func (w *worker) zeros(t *target, r chunk.Run, sum *chunk.Digest) {
 	block := uint64(t.Block)
-	hash := chunk.BlockHash(zeroBlock[:block])
+	hash := chunk.ZeroHash(int(block))
 	for n := r.First; n < r.End(); n++ {
 		if rest := t.Size - n*block; rest < block {
-			sum.AddBlock(n, chunk.BlockHash(zeroBlock[:rest]))
+			sum.AddBlock(n, chunk.ZeroHash(int(rest)))
 			continue
 		}
 		sum.AddBlock(n, hash)

@@ -13,6 +13,11 @@ import (
 // placed blocks; it is no defence against an adversary, the seals are.
 func BlockHash(block []byte) uint64 { return xxh3.Hash(block) }
 
+var zeroBlock [MaxPlain]byte
+
+// ZeroHash is the BlockHash of n zero bytes, at most MaxPlain.
+func ZeroHash(n int) uint64 { return BlockHash(zeroBlock[:n]) }
+
 // Digest is the 128-bit digest of a file: the sum, modulo 2^128, of one term
 // for each block, XXH3-128 of its number and its hash, both as 64-bit
 // little-endian. Blocks may be added in any order; Add of two digests of
