@@ -68,7 +68,7 @@ func (r *run) leftovers(ctx context.Context) ([]pack.Stored, error) {
 		return nil, err
 	}
 	objects, err := catalog.Leftovers(ctx, r.Objects, r.place)
-	if errors.Is(err, repo.ErrDamaged) || errors.Is(err, repo.ErrUnknownFormat) || errors.Is(err, repo.ErrWrongKey) {
+	if repo.Unreadable(err) {
 		r.Events.Warn(fmt.Sprintf("what a backup stored that was cut off is stored again: %v", err))
 		return nil, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -192,11 +191,7 @@ var ErrNoBackup = errors.New("no such backup")
 // WriteHead completes a backup.
 func WriteHead(ctx context.Context, objects *seal.Objects, h Head) error {
 	h.FormatVersion = repo.FormatVersion
-	data, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	return objects.Put(ctx, h.Place().backupName(h.ID, "head"), seal.Head, data)
+	return putDocument(ctx, objects, HeadName(h.Place(), h.ID), seal.Head, h)
 }
 
 // forgetter is the ability of a store that keeps copies of heads on this host: it
@@ -229,16 +224,12 @@ func Reread(ctx context.Context, objects *seal.Objects, h Head) (Head, error) {
 
 func readHead(ctx context.Context, objects *seal.Objects, p Place, id string) (Head, error) {
 	name := p.backupName(id, "head")
-	data, err := objects.Get(ctx, name, seal.Head)
+	h, err := getDocument[Head](ctx, objects, name, seal.Head)
 	if errors.Is(err, store.ErrNotFound) {
 		return Head{}, fmt.Errorf("%s: %w", id, ErrNoBackup)
 	}
 	if err != nil {
 		return Head{}, err
-	}
-	var h Head
-	if err := json.Unmarshal(data, &h); err != nil {
-		return Head{}, repo.Damaged(name, "%v", err)
 	}
 	if h.FormatVersion != repo.FormatVersion {
 		return Head{}, fmt.Errorf("%s has format version %d, this release reads %d: %w",
@@ -283,7 +274,7 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 			}
 			h, err := ReadHead(gctx, objects, p, id)
 			switch {
-			case cannotRead(err):
+			case repo.Unreadable(err):
 				r.bad = &Unreadable{ID: id, Err: err}
 			case errors.Is(err, ErrNoBackup): // deleted since it was listed
 			case err != nil:

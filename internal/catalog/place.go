@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
@@ -117,26 +116,18 @@ var ErrNoPlace = errors.New("the repository has no place for this incarnation of
 // WriteOrigin makes the place. It fails with store.ErrExists if there is one.
 func WriteOrigin(ctx context.Context, objects *seal.Objects, o Origin) error {
 	o.FormatVersion = repo.FormatVersion
-	data, err := json.Marshal(o)
-	if err != nil {
-		return err
-	}
-	return objects.Put(ctx, o.Place().originName(), seal.Origin, data)
+	return putDocument(ctx, objects, o.Place().originName(), seal.Origin, o)
 }
 
 // ReadOrigin reads what is known of a place. It fails with ErrNoPlace if the
 // place does not exist.
 func ReadOrigin(ctx context.Context, objects *seal.Objects, p Place) (Origin, error) {
-	data, err := objects.Get(ctx, p.originName(), seal.Origin)
+	o, err := getDocument[Origin](ctx, objects, p.originName(), seal.Origin)
 	if errors.Is(err, store.ErrNotFound) {
 		return Origin{}, fmt.Errorf("%s in %s: %w", p, objects.Store(), ErrNoPlace)
 	}
 	if err != nil {
 		return Origin{}, err
-	}
-	var o Origin
-	if err := json.Unmarshal(data, &o); err != nil {
-		return Origin{}, repo.Damaged(p.originName(), "%v", err)
 	}
 	if o.FormatVersion != repo.FormatVersion {
 		return Origin{}, fmt.Errorf("%s has format version %d, this release reads %d: %w",
@@ -178,7 +169,7 @@ func ReadPlaces(ctx context.Context, objects *seal.Objects, cluster string) (ori
 		switch {
 		case err == nil:
 			origins = append(origins, origin)
-		case cannotRead(err):
+		case repo.Unreadable(err):
 			unreadable = append(unreadable, &UnreadablePlace{Place: p, Err: err})
 		default:
 			return nil, nil, err

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,11 +29,7 @@ type Running struct {
 
 // WriteRunning makes the mark.
 func WriteRunning(ctx context.Context, objects *seal.Objects, p Place, r Running) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return objects.Put(ctx, p.RunningName(r.ID), seal.Running, data)
+	return putDocument(ctx, objects, p.RunningName(r.ID), seal.Running, r)
 }
 
 // RemoveRunning removes the mark.
@@ -55,7 +50,7 @@ func ReadRunning(ctx context.Context, objects *seal.Objects, p Place) ([]Running
 		if !ValidBackupID(id) {
 			continue
 		}
-		r, err := readRunning(ctx, objects, o.Key)
+		r, err := getDocument[Running](ctx, objects, o.Key, seal.Running)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			continue // it ended just now
@@ -66,16 +61,4 @@ func ReadRunning(ctx context.Context, objects *seal.Objects, p Place) ([]Running
 		all = append(all, r)
 	}
 	return all, nil
-}
-
-func readRunning(ctx context.Context, objects *seal.Objects, name string) (Running, error) {
-	data, err := objects.Get(ctx, name, seal.Running)
-	if err != nil {
-		return Running{}, err
-	}
-	var r Running
-	if err := json.Unmarshal(data, &r); err != nil {
-		return Running{}, repo.Damaged(name, "%v", err)
-	}
-	return r, nil
 }

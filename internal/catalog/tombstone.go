@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -33,11 +32,7 @@ func WriteTombstone(ctx context.Context, objects *seal.Objects, p Place, backup 
 	for _, k := range keys {
 		t.Objects = append(t.Objects, strings.TrimPrefix(k, p.Prefix()))
 	}
-	data, err := json.Marshal(t)
-	if err != nil {
-		return t, err
-	}
-	return t, objects.Put(ctx, p.tombstoneName(t.ID), seal.Tombstone, data)
+	return t, putDocument(ctx, objects, p.tombstoneName(t.ID), seal.Tombstone, t)
 }
 
 // RemoveTombstone removes it, when its objects are gone, or are needed.
@@ -58,7 +53,7 @@ func ReadTombstones(ctx context.Context, objects *seal.Objects, p Place) ([]Tomb
 		if err != nil {
 			continue // not ours
 		}
-		t, err := readTombstone(ctx, objects, o.Key)
+		t, err := getDocument[Tombstone](ctx, objects, o.Key, seal.Tombstone)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			continue // the removal ended just now
@@ -69,18 +64,6 @@ func ReadTombstones(ctx context.Context, objects *seal.Objects, p Place) ([]Tomb
 		all = append(all, t)
 	}
 	return all, nil
-}
-
-func readTombstone(ctx context.Context, objects *seal.Objects, name string) (Tombstone, error) {
-	data, err := objects.Get(ctx, name, seal.Tombstone)
-	if err != nil {
-		return Tombstone{}, err
-	}
-	var t Tombstone
-	if err := json.Unmarshal(data, &t); err != nil {
-		return Tombstone{}, repo.Damaged(name, "%v", err)
-	}
-	return t, nil
 }
 
 // Removable says whether the key is of an object that a tombstone of the place may

@@ -1,10 +1,7 @@
 package catalog
 
 import (
-	"errors"
 	"fmt"
-
-	"github.com/salvor-dr/salvor/internal/repo"
 )
 
 // Unreadable says why a backup that is there cannot be read: its head is damaged, or
@@ -27,11 +24,6 @@ func (u *UnreadablePlace) Error() string { return fmt.Sprintf("place %s: %v", u.
 
 // Unwrap gives why.
 func (u *UnreadablePlace) Unwrap() error { return u.Err }
-
-// cannotRead says whether an error is one that concerns an object, and not the store.
-func cannotRead(err error) bool {
-	return errors.Is(err, repo.ErrDamaged) || errors.Is(err, repo.ErrUnknownFormat) || errors.Is(err, repo.ErrWrongKey)
-}
 
 // Error implements error.
 func (u *Unreadable) Error() string { return fmt.Sprintf("backup %s: %v", u.ID, u.Err) }

@@ -16,6 +16,12 @@ var (
 	ErrDamaged = errors.New("damaged object")
 )
 
+// Unreadable says whether an error is about what an object holds, and not about the
+// store: trying again does not help, and other objects may be sound.
+func Unreadable(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownFormat) || errors.Is(err, ErrWrongKey)
+}
+
 // Damage names an object whose bytes are not those that were written.
 type Damage struct {
 	Object string // its key in the store
