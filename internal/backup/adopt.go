@@ -43,7 +43,7 @@ func (r *run) adopt(ctx context.Context) error {
 	if len(left) == 0 {
 		return nil
 	}
-	buried, err := r.buried(ctx, false)
+	buried, err := r.buried(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,22 +81,14 @@ func (r *run) leftovers(ctx context.Context) ([]pack.Stored, error) {
 	return packs, err
 }
 
-// buried lists what removals are about to remove, all or only those that have begun.
-func (r *run) buried(ctx context.Context, begun bool) (map[string]bool, error) {
+// buried lists what removals are about to remove.
+func (r *run) buried(ctx context.Context) (map[string]bool, error) {
 	stones, err := catalog.ReadTombstones(ctx, r.Objects, r.place)
 	if err != nil {
 		return nil, err
 	}
 	keys := map[string]bool{}
 	for _, t := range stones {
-		if begun && t.Backup != "" {
-			// It was cut off before it began, or is about to find this backup's mark.
-			if idle, err := catalog.HeadExists(ctx, r.Objects, r.place, t.Backup); err != nil {
-				return nil, err
-			} else if idle {
-				continue
-			}
-		}
 		for _, k := range t.Keys(r.place) {
 			keys[k] = true
 		}
@@ -174,10 +166,25 @@ func (r *run) complete(ctx context.Context) error {
 // kept fails if a removal that had not seen the head removes, or has removed, what it
 // leads to. While it removes there is its tombstone; one that writes its tombstone
 // later looks for heads after that, and sees this one.
+//
+// A tombstone may name packs that the parent has, too: of an older backup that shares
+// them, or of a removal of the parent that goes no further. While the parent's head is
+// there nobody removes them, and who looks at heads later sees this one.
 func (r *run) kept(ctx context.Context) error {
-	buried, err := r.buried(ctx, true)
+	buried, err := r.buried(ctx)
 	if err != nil {
 		return err
+	}
+	if r.prior != nil {
+		there, err := catalog.HeadExists(ctx, r.Objects, r.place, r.prior.head.ID)
+		if err != nil {
+			return err
+		}
+		for _, p := range r.prior.packs {
+			if there {
+				delete(buried, r.place.PackName(p.ID))
+			}
+		}
 	}
 	for _, name := range r.needs() {
 		if buried[name] {

@@ -165,8 +165,17 @@ func newWaters(t *testing.T, seed uint64) *waters {
 	w := &waters{t: t, rng: rand.New(rand.NewPCG(seed, 0)), plain: map[int][]byte{}, dies: map[string]int{}}
 	w.st = mem.New(mem.Options{Now: clock.System().Now, Hook: w.hook})
 	w.place = catalog.Place{Cluster: "main", SystemID: 7, Incarnation: "0123456789abcdef"}
-	for range 2 {
+	for n := range 2 {
 		r := w.run()
+		if n > 0 { // it names the pack of the first, too
+			first, err := catalog.ReadHead(t.Context(), r.Objects, w.place, w.ids[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.prior, err = r.openPrior(t.Context(), first); err != nil {
+				t.Fatal(err)
+			}
+		}
 		w.pack(r, w.noise())
 		if err := errors.Join(w.lists(t.Context(), r), r.complete(t.Context())); err != nil {
 			t.Fatal(err)

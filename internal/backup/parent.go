@@ -143,7 +143,7 @@ func (r *run) heldParent(ctx context.Context) error {
 		return err
 	}
 	r.parent = &h
-	buried, err := r.buried(ctx, false)
+	buried, err := r.buried(ctx)
 	if err != nil {
 		return err
 	}

@@ -19,16 +19,13 @@ import (
 // the time it is read.
 type Tombstone struct {
 	ID repo.ID `json:"-"`
-	// Backup is the one whose removal this is, "" for what no backup has. While its
-	// head is there, nothing has been removed yet.
-	Backup string `json:"backup_id,omitempty"`
 	// Objects are packs and parts of backups, by their names in the place.
 	Objects []string `json:"objects"`
 }
 
 // WriteTombstone makes it. The objects' names are whole keys of the place's store.
-func WriteTombstone(ctx context.Context, objects *seal.Objects, p Place, backup string, keys []string) (Tombstone, error) {
-	t := Tombstone{ID: repo.NewID(), Backup: backup}
+func WriteTombstone(ctx context.Context, objects *seal.Objects, p Place, keys []string) (Tombstone, error) {
+	t := Tombstone{ID: repo.NewID()}
 	for _, k := range keys {
 		t.Objects = append(t.Objects, strings.TrimPrefix(k, p.Prefix()))
 	}

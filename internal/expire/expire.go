@@ -148,7 +148,7 @@ func (r *removal) bury(ctx context.Context, h catalog.Head) (catalog.Tombstone, 
 	for _, i := range infos {
 		keys = append(keys, r.Place.PackName(i.ID))
 	}
-	return catalog.WriteTombstone(ctx, r.Objects, r.Place, h.ID, keys)
+	return catalog.WriteTombstone(ctx, r.Objects, r.Place, keys)
 }
 
 // free fails with *InUse if a backup that is being made continues the given one.
@@ -186,7 +186,7 @@ func (r *removal) leftovers(ctx context.Context, grace time.Duration) error {
 		return keep
 	})
 	if len(left) > 0 {
-		if _, err := catalog.WriteTombstone(ctx, r.Objects, r.Place, "", slices.Sorted(maps.Keys(left))); err != nil {
+		if _, err := catalog.WriteTombstone(ctx, r.Objects, r.Place, slices.Sorted(maps.Keys(left))); err != nil {
 			return err
 		}
 		if err := r.finish(ctx); err != nil {

@@ -169,3 +169,24 @@ func TestLostParent(t *testing.T) {
 		t.Errorf("the next one is %s", third.Kind)
 	}
 }
+
+// An older backup goes while one is made that names its packs, too: they stay, and the
+// backup is whole. The parent stays as long as that.
+func TestDeleteBesideIncremental(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{})
+	s.cluster.Exec(kilometre)
+	full, parent := s.backup(), s.backup()
+	r := s.begin("backup", "--rate-limit", "8MB", "-o", "json")
+	s.cluster.Eventually("the backup runs", func() bool { return len(s.objects("/running/")) > 0 })
+	s.ok("backups", "delete", full.ID, "--yes")
+	s.ends(exitNotNow, "backups", "delete", parent.ID, "--yes", "--last", "-o", "json").says(t, "in_use", parent.ID, "salvor job show")
+	if res := s.finish(r); res.code != exitDone {
+		t.Fatalf("beside a removal the backup ended so: %s", res)
+	}
+	s.ok("backups", "delete", parent.ID, "--yes")
+	if n := value[int](t, s.restore(), "SELECT count(*) FROM public.road"); n != 60000 {
+		t.Errorf("the copy has %d rows", n)
+	}
+}
