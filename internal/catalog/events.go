@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/walrec"
@@ -26,11 +27,10 @@ type Found struct {
 
 // Events walks the events on a path, in WAL order, reading only the indexes of its
 // segments. Events before from or after a step's end are left out. It ends with
-// an error if an index cannot be read or WAL on the path is damaged.
+// an error if an index cannot be read or WAL on the path is damaged. Nothing is read
+// any more once it has ended, also where the caller ends it.
 func Events(ctx context.Context, objects *seal.Objects, a Archive, p Path, from pg.LSN) iter.Seq2[Found, error] {
 	return func(yield func(Found, error) bool) {
-		ctx, stop := context.WithCancel(ctx)
-		defer stop()
 		var open []walrec.Fragment // a record under way, from its tail on
 		for step, idx := range indexes(ctx, objects, a, p) {
 			if idx.err != nil {
@@ -98,17 +98,22 @@ type indexed struct {
 	err   error
 }
 
-// indexes reads the indexes of a path's segments, several at once, in order.
+// indexes reads the indexes of a path's segments, several at once, in order. When it
+// ends, all reading has ended.
 func indexes(ctx context.Context, objects *seal.Objects, a Archive, p Path) iter.Seq2[Step, indexed] {
-	fetch := func(s Step) chan indexed {
-		c := make(chan indexed, 1)
-		go func() {
-			f, err := ReadWALFooter(ctx, objects, s.Name(a))
-			c <- indexed{f.Index, err}
-		}()
-		return c
-	}
 	return func(yield func(Step, indexed) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		var reading sync.WaitGroup
+		defer reading.Wait()
+		defer stop()
+		fetch := func(s Step) chan indexed {
+			c := make(chan indexed, 1)
+			reading.Go(func() {
+				f, err := ReadWALFooter(ctx, objects, s.Name(a))
+				c <- indexed{f.Index, err}
+			})
+			return c
+		}
 		var ahead []chan indexed
 		for i, s := range p.Steps {
 			for len(ahead) < eventsAhead && i+len(ahead) < len(p.Steps) {
