@@ -2,14 +2,11 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
-	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // Running marks a backup that is under way, or that was cut off. It is written
@@ -40,25 +37,12 @@ func RemoveRunning(ctx context.Context, objects *seal.Objects, p Place, id strin
 // ReadRunning reads the marks of a place, oldest first. A mark that is damaged is
 // given with its identifier only: the backup may be under way all the same.
 func ReadRunning(ctx context.Context, objects *seal.Objects, p Place) ([]Running, error) {
-	prefix := p.RunningName("")
-	var all []Running
-	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
-		if err != nil {
-			return nil, fmt.Errorf("looking for backups under way: %w", err)
-		}
-		id := strings.TrimPrefix(o.Key, prefix)
-		if !ValidBackupID(id) {
-			continue
-		}
-		r, err := getDocument[Running](ctx, objects, o.Key, seal.Running)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			continue // it ended just now
-		case err != nil && !errors.Is(err, repo.ErrDamaged):
-			return nil, err
-		}
-		r.ID = id
-		all = append(all, r)
+	all, err := marks(ctx, objects, p.RunningName(""), seal.Running, func(r *Running, name string) bool {
+		r.ID = name
+		return ValidBackupID(name)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for backups under way: %w", err)
 	}
 	return all, nil
 }

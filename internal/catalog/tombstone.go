@@ -2,13 +2,11 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
-	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // Tombstone says that objects are about to be removed. It is written before the
@@ -40,25 +38,13 @@ func RemoveTombstone(ctx context.Context, objects *seal.Objects, p Place, id rep
 // ReadTombstones reads those of a place. One that is damaged is given without
 // objects: who removes it leaves what it named to the next sweep.
 func ReadTombstones(ctx context.Context, objects *seal.Objects, p Place) ([]Tombstone, error) {
-	prefix := p.TombstonesPrefix()
-	var all []Tombstone
-	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
-		if err != nil {
-			return nil, fmt.Errorf("looking for removals: %w", err)
-		}
-		id, err := repo.ParseID(strings.TrimPrefix(o.Key, prefix))
-		if err != nil {
-			continue // not ours
-		}
-		t, err := getDocument[Tombstone](ctx, objects, o.Key, seal.Tombstone)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			continue // the removal ended just now
-		case err != nil && !errors.Is(err, repo.ErrDamaged):
-			return nil, err
-		}
+	all, err := marks(ctx, objects, p.TombstonesPrefix(), seal.Tombstone, func(t *Tombstone, name string) bool {
+		id, err := repo.ParseID(name)
 		t.ID = id
-		all = append(all, t)
+		return err == nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for removals: %w", err)
 	}
 	return all, nil
 }
