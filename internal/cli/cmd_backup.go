@@ -89,7 +89,7 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if f.plan {
 		return s.planBackup(ctx, o)
 	}
-	s.removeTemporary(ctx, c)
+	s.removeTemporary(ctx, c, r)
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
 	head, err := backup.Run(ctx, o)
@@ -113,15 +113,24 @@ const temporaryAge = 24 * time.Hour
 
 // removeTemporary removes what writers left that were killed, in every repository:
 // WAL goes to all of them. One that cannot be reached now is no reason not to back up
-// into another.
-func (s *session) removeTemporary(ctx context.Context, c *config.Config) {
+// into another, which is open.
+func (s *session) removeTemporary(ctx context.Context, c *config.Config, open *repository) {
+	remove := func(st store.Store) error {
+		t, ok := store.Ability[store.TempCleaner](st)
+		if !ok {
+			return nil
+		}
+		_, _, err := t.RemoveTemporary(ctx, temporaryAge, s.clock.Now())
+		return err
+	}
 	for _, rc := range c.Repositories {
-		st, err := s.openStore(ctx, rc, false)
-		if err == nil {
-			if t, ok := store.Ability[store.TempCleaner](st); ok {
-				_, _, err = t.RemoveTemporary(ctx, temporaryAge, s.clock.Now())
-			}
-			st.Close()
+		var err error
+		if rc.Name == open.name {
+			err = remove(open.store)
+		} else if st, failed := s.openStore(ctx, rc, false); failed != nil {
+			err = failed
+		} else {
+			err = errors.Join(remove(st), st.Close())
 		}
 		if err != nil {
 			s.log.Warn("removing temporary files of the repository", "repository", rc.Name, "error", err.Error())
