@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/salvor-dr/salvor/internal/pg/walrec"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/pack"
@@ -300,6 +301,11 @@ func FuzzParseWALFooter(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	b, err = WALFooter{Size: segSize, SystemID: 7, Major: 15, Index: index(1, 3), Changes: []byte("changes")}.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Add([]byte{255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := ParseWALFooter(b)
@@ -311,7 +317,7 @@ func FuzzParseWALFooter(f *testing.F) {
 			t.Fatal(err)
 		}
 		same, err := ParseWALFooter(again)
-		if err != nil || same.Size != got.Size || same.Digest != got.Digest || len(same.Index.Events) != len(got.Index.Events) {
+		if err != nil || same.Size != got.Size || same.Digest != got.Digest || len(same.Index.Events) != len(got.Index.Events) || !bytes.Equal(same.Changes, got.Changes) {
 			t.Fatalf("%+v became %+v, %v", got, same, err)
 		}
 	})
@@ -330,12 +336,48 @@ func TestWALFooter(t *testing.T) {
 	if _, err := ReadWALFooter(t.Context(), w.objects, w.segmentName(1, 4)); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("absent: %v", err)
 	}
-	good, err := got.Encode()
-	w.must(err)
-	for n := range good {
-		if _, err := ParseWALFooter(good[:n]); err == nil {
-			t.Errorf("cut to %d bytes it was read", n)
+	for _, changes := range []string{"", "c", strings.Repeat("changes", 1000)} {
+		got.Changes = []byte(changes)
+		good, err := got.Encode()
+		w.must(err)
+		again, err := ParseWALFooter(good)
+		if d := cmp.Diff(want, again.Index); err != nil || d != "" || string(again.Changes) != changes {
+			t.Errorf("with %d bytes of changes: %d bytes, %v\n%s", len(changes), len(again.Changes), err, d)
 		}
+		for n := range good {
+			if _, err := ParseWALFooter(good[:n]); err == nil {
+				t.Errorf("cut to %d bytes it was read", n)
+			}
+		}
+		if _, err := ParseWALFooter(append(good, 0)); err == nil {
+			t.Error("with a byte too many it was read")
+		}
+	}
+}
+
+// A footer is refused whose document promises other changes than there are; one
+// without a word of them has none, as the first ones had not.
+func TestWALFooterChanges(t *testing.T) {
+	rest := append(walrec.EncodeIndex(index(1, 3)), "changes"...)
+	for doc, want := range map[string]string{
+		`{"size_bytes": 1, "changes_bytes": 7}`:                   "changes",
+		`{"size_bytes": 1, "changes_bytes": 6}`:                   "",
+		`{"size_bytes": 1, "changes_bytes": 8}`:                   "",
+		`{"size_bytes": 1}`:                                       "",
+		`{"size_bytes": 1, "changes_bytes": -1}`:                  "",
+		`{"size_bytes": 1, "changes_bytes": 9223372036854775807}`: "",
+	} {
+		b := binary.LittleEndian.AppendUint32(nil, uint32(len(doc)))
+		f, err := ParseWALFooter(slices.Concat(b, []byte(doc), rest))
+		if (err == nil) != (want != "") || string(f.Changes) != want {
+			t.Errorf("%s: %q, %v", doc, f.Changes, err)
+		}
+	}
+	doc := `{"size_bytes": 1}`
+	b := binary.LittleEndian.AppendUint32(nil, uint32(len(doc)))
+	f, err := ParseWALFooter(slices.Concat(b, []byte(doc), walrec.EncodeIndex(index(1, 3))))
+	if err != nil || f.Size != 1 || f.Changes != nil {
+		t.Errorf("%+v, %v", f, err)
 	}
 }
 

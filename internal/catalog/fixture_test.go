@@ -28,6 +28,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/mem"
+	"github.com/salvor-dr/salvor/internal/wal/summary"
 )
 
 // The repositories in testdata were written by the first release of the format.
@@ -71,6 +72,16 @@ func fixtureWAL() []byte {
 	b := bytes.Repeat([]byte("log "), segSize/4)
 	copy(b[300_000:], "somewhere in the second slice")
 	return b
+}
+
+// fixtureChanges says that WAL of a relation created, and of blocks of another.
+func fixtureChanges() summary.Summary {
+	s := summary.Summary{Timeline: 1, From: at(1, 0), To: at(2, 0), Map: summary.NewMap()}
+	s.Map.Limit(walrec.RelFileLocator{Tablespace: 1663, Database: 5, Number: 16384}, walrec.ForkMain, 0)
+	for _, block := range []uint32{3, 4, 70_000} {
+		s.Map.Block(walrec.RelFileLocator{Tablespace: 1663, Database: 5, Number: 16385}, walrec.ForkMain, block)
+	}
+	return s
 }
 
 // writeFixture stores the fixture's backup and WAL.
@@ -170,7 +181,7 @@ func storeWAL(w *world, data []byte) {
 		w.must(err)
 	}
 	footer, err := WALFooter{Size: int64(len(data)), Digest: blake3Of(data), SystemID: testPlace.SystemID, Major: 15,
-		Index: index(1, 1, commit(at(1, 0x8800), 700, minute(3)))}.Encode()
+		Index: index(1, 1, commit(at(1, 0x8800), 700, minute(3))), Changes: summary.Encode(fixtureChanges())}.Encode()
 	w.must(err)
 	w.must(out.Commit(chunk.None, footer, len(footer)))
 }
@@ -351,6 +362,10 @@ func checkFixture(t *testing.T, objects *seal.Objects) {
 	footer, err := ReadWALFooter(ctx, objects, testPlace.WALName(1, "000000010000000000000001"))
 	if err != nil || footer.Index.Ending != walrec.EndsFull {
 		t.Errorf("%+v, %v", footer, err)
+	}
+	changes, err := summary.Decode(footer.Changes)
+	if err != nil || !bytes.Equal(summary.Encode(changes), summary.Encode(fixtureChanges())) {
+		t.Errorf("the summary has other content: %+v, %v", changes, err)
 	}
 }
 

@@ -328,14 +328,20 @@ func (r repository) restore(place, id string) (files map[string][]byte, others [
 	return files, others
 }
 
-func (r repository) wal(name string) (data []byte, index *fields) {
+func (r repository) wal(name string) (data []byte, index, changes *fields) {
 	frames, last := r.open(name, 2).frames()
 	n := le.Uint32(last)
 	doc := parseJSON(last[4 : 4+n])
 	data = bytes.Join(frames, nil)
 	sum := blake3.Sum256(data)
 	check(doc["size_bytes"] == float64(len(data)) && doc["blake3"] == hex.EncodeToString(sum[:]), "%s: other bytes", name)
-	return data, &fields{last[4+n:]}
+	rest := last[4+n:]
+	summary := 0.0
+	if v, ok := doc["changes_bytes"]; ok {
+		summary = v.(float64)
+	}
+	end := len(rest) - int(summary)
+	return data, &fields{rest[:end]}, &fields{rest[end:]}
 }
 
 // firstCommit reads an index up to its first event, as walrec's doc.go says.
@@ -353,6 +359,42 @@ func firstCommit(x *fields) (lsn, xid uint64, micros int64) {
 	return lsn, uint64(x.varint()), micros
 }
 
+// changedBlocks reads a summary of blocks that are listed as runs, as wal/summary's
+// doc.go says, and gives the forks as text.
+func changedBlocks(x *fields) (from, to uint64, forks []string) {
+	check(bytes.Equal(x.bytes(2), []byte{1, 0}) && x.uvarint() == 1, "a summary of another version, flag or timeline")
+	from = x.uvarint()
+	to = from + x.uvarint()
+	check(bytes.Equal(x.bytes(5), make([]byte, 5)), "fragments, reasons, tablespaces or databases")
+	var tablespace, database, number uint64
+	for range x.uvarint() {
+		tag := x.bytes(1)[0]
+		if tag&1 == 0 {
+			tablespace, database, number = x.uvarint(), x.uvarint(), 0
+		}
+		number += x.uvarint()
+		text := fmt.Sprintf("%d/%d/%d fork %d", tablespace, database, number, tag>>1)
+		if limit := x.uvarint(); limit > 0 {
+			text += fmt.Sprintf(" from %d on", limit-1)
+		}
+		key := uint64(0)
+		for range x.uvarint() {
+			key += x.uvarint()
+			at := key << 16
+			for range x.uvarint() {
+				at += x.uvarint()
+				n := x.uvarint() + 1
+				text += fmt.Sprintf(" %d+%d", at, n)
+				at += n
+			}
+			key++
+		}
+		forks = append(forks, text)
+	}
+	check(len(x.b) == 0, "more in the summary")
+	return from, to, forks
+}
+
 // A stranger with the format's page restores what was backed up.
 func TestFormat(t *testing.T) {
 	lines := strings.Fields(string(must(os.ReadFile("testdata/repository-v1.key"))))
@@ -362,7 +404,7 @@ func TestFormat(t *testing.T) {
 		t.Run(encryption, func(t *testing.T) {
 			r := openRepository("testdata/repository-v1-"+encryption, identity)
 			files, others := r.restore(place, "20261124T060000Z-000001")
-			wal, index := r.wal(place + "wal/00000001/000000010000000000000001")
+			wal, index, changes := r.wal(place + "wal/00000001/000000010000000000000001")
 			files["pg_wal/000000010000000000000001"] = wal
 			n := 0
 			for _, line := range strings.Split(strings.TrimSpace(string(must(os.ReadFile("testdata/repository-v1.sums")))), "\n") {
@@ -386,6 +428,10 @@ func TestFormat(t *testing.T) {
 			}
 			if lsn, xid, micros := firstCommit(index); lsn != 0x108800 || xid != 700 || micros != (1795500180-946684800)*1_000_000 {
 				t.Errorf("a commit of %d at %x, %d", xid, lsn, micros)
+			}
+			if from, to, forks := changedBlocks(changes); from != 0x100000 || to != 0x200000 ||
+				strings.Join(forks, ", ") != "1663/5/16384 fork 0 from 0 on, 1663/5/16385 fork 0 3+2 70000+1" {
+				t.Errorf("from %x to %x: %q", from, to, forks)
 			}
 			_, head := r.open(place+"backups/20261124T060000Z-000001/head", 4).frames()
 			checkDocumented(t, parseJSON(head))

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 
 	"github.com/zeebo/blake3"
 
@@ -16,10 +18,10 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
-// WALFooter is the last frame of a stored segment: what the segment is, and an
-// index of the records in it that matter to a restore. Encoded it is the length
-// of a JSON document (4 bytes, little-endian), the document, and the index as
-// walrec encodes it.
+// WALFooter is the last frame of a stored segment: what the segment is, an index
+// of the records in it that matter to a restore, and a summary of the blocks that
+// it changes. Encoded it is the length of a JSON document (4 bytes,
+// little-endian), the document, the index as walrec encodes it, and the summary.
 type WALFooter struct {
 	Size     int64       `json:"size_bytes"`
 	Digest   Hash        `json:"blake3"` // of the segment's bytes
@@ -27,31 +29,52 @@ type WALFooter struct {
 	Major    int         `json:"server_major"`
 
 	Index walrec.Index `json:"-"`
+	// Changes is the summary of the blocks that the segment changes, as
+	// wal/summary encodes it; what is in it is not looked at here. It is empty
+	// where none was stored: then the segment itself has to be read for it.
+	Changes []byte `json:"-"`
+}
+
+// walFooterDoc is the JSON document. Without ChangesSize, as the first ones were,
+// there are no Changes.
+type walFooterDoc struct {
+	WALFooter
+	ChangesSize int64 `json:"changes_bytes,omitempty"`
 }
 
 // Encode gives the frame's payload.
 func (f WALFooter) Encode() ([]byte, error) {
-	doc, err := json.Marshal(f)
+	doc, err := json.Marshal(walFooterDoc{f, int64(len(f.Changes))})
 	if err != nil {
 		return nil, err
 	}
 	b := binary.LittleEndian.AppendUint32(nil, uint32(len(doc)))
-	return append(append(b, doc...), walrec.EncodeIndex(f.Index)...), nil
+	return slices.Concat(b, doc, walrec.EncodeIndex(f.Index), f.Changes), nil
 }
 
-// ParseWALFooter reads what Encode gave.
+// ParseWALFooter reads what Encode gave. Changes shares b's memory.
 func ParseWALFooter(b []byte) (WALFooter, error) {
 	if len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) > uint64(len(b)-4) {
 		return WALFooter{}, errors.New("its footer is cut short")
 	}
 	n := 4 + int(binary.LittleEndian.Uint32(b))
-	var f WALFooter
-	if err := json.Unmarshal(b[4:n], &f); err != nil {
+	var doc walFooterDoc
+	if err := json.Unmarshal(b[4:n], &doc); err != nil {
 		return WALFooter{}, err
 	}
+	f, rest := doc.WALFooter, b[n:]
+	if doc.ChangesSize < 0 || doc.ChangesSize > int64(len(rest)) {
+		return WALFooter{}, fmt.Errorf("its footer has %d bytes after the document, of which %d are to be the summary", len(rest), doc.ChangesSize)
+	}
+	end := len(rest) - int(doc.ChangesSize)
 	var err error
-	f.Index, err = walrec.DecodeIndex(b[n:])
-	return f, err
+	if f.Index, err = walrec.DecodeIndex(rest[:end]); err != nil {
+		return WALFooter{}, err
+	}
+	if end < len(rest) {
+		f.Changes = rest[end:]
+	}
+	return f, nil
 }
 
 // ReadWALFooter reads the footer of a stored segment, and not the segment. It

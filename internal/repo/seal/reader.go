@@ -18,6 +18,9 @@ import (
 // all memory. A pack's footer is its largest frame.
 const maxSealed = 64 << 20
 
+// MaxPayload is the longest payload that a frame can have, in bytes.
+const MaxPayload = maxSealed - tagSize
+
 // Opener opens the frames of one object. Its methods may be called by several
 // goroutines.
 type Opener struct {

@@ -78,7 +78,7 @@ func (w *Writer) Frame(codec chunk.Codec, payload []byte, plain int) (repo.Ref, 
 
 func (w *Writer) frame(codec chunk.Codec, payload []byte, plain int, flags byte) (repo.Ref, error) {
 	switch {
-	case len(payload) > maxSealed-tagSize || plain < 0 || plain > maxSealed:
+	case len(payload) > MaxPayload || plain < 0 || plain > maxSealed:
 		return repo.Ref{}, fmt.Errorf("writing %s: a frame of %d bytes is longer than any reader takes", w.name, max(len(payload), plain))
 	case w.ordinal == math.MaxUint32:
 		return repo.Ref{}, fmt.Errorf("writing %s: it has too many frames", w.name) // no nonce is used twice

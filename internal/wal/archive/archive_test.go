@@ -42,9 +42,12 @@ type bench struct {
 
 const segmentSize = 1 << 20
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T, work ...func(*pgtest.Cluster)) *bench {
 	t.Helper()
 	c := pgtest.New(t, pgtest.Options{WALSegmentMB: 1, Settings: map[string]string{"wal_keep_size": "1GB"}})
+	for _, do := range work {
+		do(c)
+	}
 	c.Exec("SELECT pg_logical_emit_message(true, 'a', repeat('b', 1000))")
 	name := pgtest.QueryValue[string](c, "SELECT pg_walfile_name(pg_current_wal_lsn())")
 	c.SwitchWAL()

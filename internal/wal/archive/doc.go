@@ -15,5 +15,6 @@
 // archive into the place of its original.
 //
 // As the segment passes it is hashed, and an index is made of the records in it
-// that matter to a restore (pg/walrec); both are stored in the same object.
+// that matter to a restore (pg/walrec) and a summary of the blocks that they change
+// (wal/summary), for incremental backups; all are stored in the same object.
 package archive

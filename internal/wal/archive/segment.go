@@ -104,30 +104,6 @@ func (p *push) frames(ctx context.Context, w *seal.Writer, f *os.File) error {
 	})
 }
 
-func (p *push) footer(f *os.File) ([]byte, error) {
-	scan, err := walrec.NewScanner(walrec.Options{})
-	if err != nil {
-		return nil, err
-	}
-	hash := blake3.New()
-	size, err := io.CopyBuffer(io.MultiWriter(hash, scan), io.NewSectionReader(f, 0, int64(p.size)), make([]byte, chunk.MaxPlain))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p.path, err)
-	}
-	if size != int64(p.size) {
-		return nil, fmt.Errorf("%s became shorter while it was read", p.path)
-	}
-	index, err := scan.Finish()
-	if err != nil {
-		p.warn("%s holds damaged WAL and is archived as it is: %v", p.name, err)
-	} else if index.Ending == walrec.EndsEarly && p.file.Kind == pg.WALSegment {
-		p.warn("WAL in %s ends early, at %s", p.name, index.To)
-	}
-	doc := catalog.WALFooter{Size: size, SystemID: p.place.SystemID, Major: index.Header.Major, Index: index}
-	hash.Digest().Read(doc.Digest[:])
-	return doc.Encode()
-}
-
 func (p *push) warn(format string, args ...any) {
 	if p.Warn != nil {
 		p.Warn(fmt.Sprintf(format, args...))
