@@ -42,8 +42,12 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 		return catalog.Head{}, err
 	}
 	r := &run{Options: o, source: src, place: src.place, id: catalog.NewBackupID(o.Clock.Now())}
-	lease, held, err := o.Locks.Acquire(ctx, r.place.BackupLock(), func(h lock.Holder) {
-		o.Events.Warn(fmt.Sprintf("another backup, of process %d on %s, shows no life: watching it for %s", h.PID, h.Host, lock.TTL))
+	lease, held, err := o.Locks.Acquire(ctx, r.place.BackupLock(), func(why error) {
+		text := fmt.Sprintf("%v: watching it for %s, and taking its place if it does not change", why, lock.TTL)
+		if h := (*lock.Held)(nil); errors.As(why, &h) {
+			text = fmt.Sprintf("another backup, of process %d on %s, shows no life: watching it for %s", h.Holder.PID, h.Holder.Host, lock.TTL)
+		}
+		o.Events.Warn(text)
 	})
 	if err != nil {
 		return catalog.Head{}, err

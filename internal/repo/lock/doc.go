@@ -5,7 +5,9 @@
 // compare-and-set well within its time to live. Wall clocks of two hosts are
 // never compared: who wants a lease that its holder does not renew watches it for a
 // whole time to live by its own clock, and takes it only if it did not change
-// meanwhile. A holder of the same host whose process is known to be gone is replaced
+// meanwhile. So it is with a lease that cannot be read, because it is damaged or of
+// another release: a holder that lives renews it, which changes it, or has lost it before
+// the watch ends. A holder of the same host whose process is known to be gone is replaced
 // at once. Every take-over is a compare-and-set of what was judged, so of two one wins.
 //
 // A holder counts its time to live from the beginning of the last renewal that got

@@ -27,6 +27,21 @@ func (h *Held) Error() string {
 		h.Holder.Since.UTC().Format(time.RFC3339))
 }
 
+// Unreadable says that a lease is there and does not tell who holds it: what it holds is
+// damaged, or of another release. It wraps repo.ErrDamaged or repo.ErrUnknownFormat.
+type Unreadable struct {
+	What string
+	Err  error
+}
+
+// Error implements error.
+func (u *Unreadable) Error() string {
+	return fmt.Sprintf("who holds the lock %s is not known: %v; who wants it has it when nobody has changed it for %s", u.What, u.Err, TTL)
+}
+
+// Unwrap gives why it cannot be read.
+func (u *Unreadable) Unwrap() error { return u.Err }
+
 // Cancelled is why the context of a holder ends that was asked to stop.
 type Cancelled struct {
 	By string    // who asked

@@ -73,9 +73,11 @@ func New(st store.Store, c clock.Clock) (*Locks, error) {
 // asked for that.
 //
 // It fails with *Held if another holds it. A holder of this host whose process is
-// gone is replaced at once; waiting is called before one that shows no life, and
-// cannot be known to be gone, is watched for TTL.
-func (l *Locks) Acquire(ctx context.Context, what string, waiting func(Holder)) (*Lease, context.Context, error) {
+// gone is replaced at once. One that shows no life, and cannot be known to be gone, is
+// watched for TTL, and so is a lease that cannot be read; waiting, unless nil, is told
+// before, by the *Held or *Unreadable. It fails with *Unreadable if somebody changed such
+// a lease meanwhile, and it cannot be read still.
+func (l *Locks) Acquire(ctx context.Context, what string, waiting func(why error)) (*Lease, context.Context, error) {
 	for {
 		lease := &Lease{locks: l, what: what, doc: l.fresh()}
 		taken, err := lease.take(ctx, store.CreateOptions{IfAbsent: true})
@@ -89,10 +91,10 @@ func (l *Locks) Acquire(ctx context.Context, what string, waiting func(Holder)) 
 		if errors.Is(err, store.ErrNotFound) {
 			continue // released just now
 		}
-		if err != nil {
+		if err != nil && !errors.As(err, new(*Unreadable)) {
 			return nil, nil, err
 		}
-		if err := l.expired(ctx, what, old, version, waiting); err != nil {
+		if err := l.expired(ctx, what, old, version, err, waiting); err != nil {
 			return nil, nil, err
 		}
 		taken, err = lease.take(ctx, store.CreateOptions{IfMatch: version})
@@ -111,17 +113,21 @@ func (l *Locks) fresh() document {
 	return d
 }
 
-// expired returns nil when the holder is dead, and *Held while it may live.
-func (l *Locks) expired(ctx context.Context, what string, old document, version store.Version, waiting func(Holder)) error {
-	held := &Held{What: what, Holder: old.Holder, Report: old.Report}
-	switch l.life(old) {
-	case Gone:
+// expired returns nil when the holder is dead, and *Held while it may live. Of a lease
+// that cannot be read, for which unreadable is why, it is dead when nobody changes it.
+func (l *Locks) expired(ctx context.Context, what string, old document, version store.Version, unreadable error, waiting func(error)) error {
+	var held error = &Held{What: what, Holder: old.Holder, Report: old.Report}
+	gone := func() bool { return unreadable == nil && l.life(old) == Gone }
+	switch {
+	case unreadable != nil:
+		held = unreadable
+	case gone():
 		return nil
-	case Alive:
+	case l.life(old) == Alive:
 		return held
 	}
 	if waiting != nil {
-		waiting(old.Holder)
+		waiting(held)
 	}
 	timer := time.NewTimer(TTL)
 	defer timer.Stop()
@@ -135,33 +141,53 @@ func (l *Locks) expired(ctx context.Context, what string, old document, version 
 			return nil
 		case <-poll.C:
 			obj, err := l.store.Stat(ctx, prefix+what)
-			if errors.Is(err, store.ErrNotFound) {
+			switch {
+			case errors.Is(err, store.ErrNotFound), gone():
 				return nil
-			}
-			if err == nil && obj.Version != version {
+			case err != nil || obj.Version == version:
+			case unreadable == nil:
 				return held
-			}
-			if l.life(old) == Gone {
-				return nil
+			default:
+				return l.repaired(ctx, what)
 			}
 		}
 	}
 }
 
+// repaired says who has a lease that could not be read, and has changed.
+func (l *Locks) repaired(ctx context.Context, what string) error {
+	d, _, err := l.read(ctx, what)
+	switch {
+	case err == nil:
+		return &Held{What: what, Holder: d.Holder, Report: d.Report}
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	}
+	return err
+}
+
 // read gives the lease's document, with a version that is not newer: what is then done
-// if the version matches is done to what was read.
+// if the version matches is done to what was read. With *Unreadable, too, it gives the
+// version.
 func (l *Locks) read(ctx context.Context, what string) (document, store.Version, error) {
 	obj, err := l.store.Stat(ctx, prefix+what)
 	if err != nil {
 		return document{}, "", fmt.Errorf("looking at the lock %s: %w", what, err)
 	}
 	data, err := store.Get(ctx, l.store, prefix+what, maxObject)
+	if errors.Is(err, store.ErrTooLarge) {
+		return document{}, obj.Version, &Unreadable{what, repo.Damaged(prefix+what, "it has more than %d bytes", maxObject)}
+	}
 	if err != nil {
 		return document{}, "", fmt.Errorf("reading the lock %s: %w", what, err)
 	}
 	var d document
 	if err := json.Unmarshal(data, &d); err != nil {
-		return document{}, "", repo.Damaged(prefix+what, "it is not the JSON that was written")
+		return document{}, obj.Version, &Unreadable{what, repo.Damaged(prefix+what, "it is not the JSON that was written")}
+	}
+	if d.FormatVersion != repo.FormatVersion {
+		return document{}, obj.Version, &Unreadable{what, fmt.Errorf("object %s%s has format version %d, this release reads %d: %w",
+			prefix, what, d.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)}
 	}
 	return d, obj.Version, nil
 }

@@ -203,10 +203,11 @@ func TestDeadHost(t *testing.T) {
 				}
 				leave(t, st, h, TTL+time.Second)
 				before, told := time.Now(), 0
-				lease, _, err := l.Acquire(t.Context(), what, func(got Holder) {
+				lease, _, err := l.Acquire(t.Context(), what, func(why error) {
 					told++
-					if got.Host != h.Host {
-						t.Errorf("waiting for %+v", got)
+					var held *Held
+					if !errors.As(why, &held) || held.Holder.Host != h.Host {
+						t.Errorf("waiting for %v", why)
 					}
 				})
 				if err != nil {
@@ -439,15 +440,4 @@ func TestStoreGone(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-func TestDamagedLease(t *testing.T) {
-	st := mem.New(mem.Options{})
-	if _, err := store.Put(t.Context(), st, prefix+what, []byte("{"), store.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	_, _, err := locksOf(t, st).Acquire(t.Context(), what, nil)
-	if !errors.Is(err, repo.ErrDamaged) || !strings.Contains(err.Error(), prefix+what) {
-		t.Errorf("got: %v", err)
-	}
 }

@@ -35,7 +35,8 @@ type State struct {
 	Life      Life
 }
 
-// Look says who holds a lease. It fails with ErrNotHeld if nobody does.
+// Look says who holds a lease. It fails with ErrNotHeld if nobody does, and with
+// *Unreadable if that cannot be told.
 func (l *Locks) Look(ctx context.Context, what string) (State, error) {
 	d, _, err := l.read(ctx, what)
 	if errors.Is(err, store.ErrNotFound) {
@@ -74,12 +75,13 @@ func (l *Locks) Wait(ctx context.Context, what string, token repo.ID) (died bool
 		case errors.Is(err, store.ErrNotFound) || err == nil && d.Token != token:
 			return false, l.withdraw(ctx, what, token)
 		case errors.Is(err, store.ErrUnavailable): // asked again: there is a limit in ctx
-		case err != nil:
+		case err != nil && !errors.As(err, new(*Unreadable)):
 			return false, err
 		case version != last:
 			last, since = version, l.clock.Now()
 		}
-		if err == nil && (l.life(d) == Gone || l.clock.Now().Sub(since) >= TTL) {
+		seen := version != "" // what cannot be read may be this holding's lease
+		if err == nil && l.life(d) == Gone || seen && l.clock.Now().Sub(since) >= TTL {
 			return true, l.withdraw(ctx, what, token)
 		}
 		select {
