@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
 )
@@ -25,9 +26,13 @@ type Line struct {
 	Segments []uint64    // numbers of the whole segments, rising
 	Partials []uint64    // numbers of the segments cut off by a promotion, rising
 	History  *pg.History // nil if its history file is missing; timeline 1 has none and needs none
+	// Unreadable is why the history file that is there cannot be read, nil if it can: it
+	// is not known then which timelines this one left, and where.
+	Unreadable error
 }
 
-// ReadArchive lists the WAL of a place and reads its histories.
+// ReadArchive lists the WAL of a place and reads its histories. One that cannot be read is
+// noted with its line: it must not keep the other timelines from being restored.
 func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive, error) {
 	a := Archive{Place: o.Place(), SegmentSize: o.Sizes.WALSegment}
 	prefix := a.Place.walPrefix()
@@ -47,19 +52,47 @@ func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive,
 		case pg.WALPartial:
 			line.Partials = append(line.Partials, f.Segment.Number)
 		case pg.WALHistory:
-			data, err := objects.Get(ctx, obj.Key, seal.WALSmall)
-			if err != nil {
+			h, err := readHistory(ctx, objects, obj.Key, f.Timeline)
+			switch {
+			case repo.Unreadable(err):
+				line.Unreadable = &UnreadableHistory{f.Timeline, err}
+			case err != nil:
 				return Archive{}, err
+			default:
+				line.History = &h
 			}
-			h, err := pg.ParseHistory(f.Timeline, data)
-			if err != nil {
-				return Archive{}, fmt.Errorf("reading %s: %w", obj.Key, err)
-			}
-			line.History = &h
 		}
 	}
 	a.finish()
 	return a, nil
+}
+
+func readHistory(ctx context.Context, objects *seal.Objects, name string, tli pg.Timeline) (pg.History, error) {
+	data, err := objects.Get(ctx, name, seal.WALSmall)
+	if err != nil {
+		return pg.History{}, err
+	}
+	h, err := pg.ParseHistory(tli, data)
+	if err != nil {
+		return pg.History{}, repo.Damaged(name, "%v", err)
+	}
+	return h, nil
+}
+
+// Unreadable gives why histories cannot be read, each as an *UnreadableHistory.
+func (a Archive) Unreadable() (all []error) {
+	for _, l := range a.Lines {
+		if l.Unreadable != nil {
+			all = append(all, l.Unreadable)
+		}
+	}
+	return all
+}
+
+// leftUnknown says whether a timeline may have left tli at a place that is not known,
+// since its history cannot be read.
+func (a Archive) leftUnknown(tli pg.Timeline) bool {
+	return slices.ContainsFunc(a.Lines, func(l Line) bool { return l.Unreadable != nil && l.Timeline > tli })
 }
 
 // line gives the line of a timeline, made if need be. Listings rise, so a new one
@@ -76,7 +109,7 @@ func (a *Archive) finish() {
 		l := &a.Lines[i]
 		slices.Sort(l.Segments)
 		slices.Sort(l.Partials)
-		if l.History == nil && l.Timeline == 1 {
+		if l.History == nil && l.Unreadable == nil && l.Timeline == 1 {
 			l.History = &pg.History{Timeline: 1}
 		}
 	}
@@ -100,8 +133,8 @@ func (a Archive) Newest() pg.Timeline {
 	return a.Lines[len(a.Lines)-1].Timeline
 }
 
-// ForkOf gives the lowest position at which any known timeline left tli, and
-// false if none did.
+// ForkOf gives the lowest position at which any timeline of a known history left tli,
+// and false if none did.
 func (a Archive) ForkOf(tli pg.Timeline) (fork pg.LSN, ok bool) {
 	for _, l := range a.Lines {
 		if l.History == nil {
@@ -199,8 +232,9 @@ func (a Archive) step(h pg.History, n uint64) (Step, bool) {
 			return Step{line.Place, seg, false, until}, true
 		}
 		if _, ok := slices.BinarySearch(line.Partials, n); ok {
-			// Nobody says how far it goes but the fork that cut it off.
-			if at, left := a.ForkOf(tli); left && at > start && at < end {
+			// Nobody says how far it goes but the fork that cut it off: with a history
+			// that cannot be read there may be one before.
+			if at, left := a.ForkOf(tli); left && at > start && at < end && !a.leftUnknown(tli) {
 				return Step{line.Place, seg, true, min(until, at)}, true
 			}
 		}
@@ -268,12 +302,7 @@ func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 		}
 	}
 	for _, l := range a.Lines {
-		if l.History == nil {
-			continue
-		}
-		// A timeline that left within seg has a copy of it.
-		at, is := l.History.ForkAfter(seg.Timeline)
-		if !is || at < seg.End(a.SegmentSize) {
+		if !a.mayFollow(l, seg) {
 			continue
 		}
 		for _, n := range slices.Concat(l.Segments, l.Partials) {
@@ -283,4 +312,18 @@ func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 		}
 	}
 	return pg.Segment{}, false
+}
+
+// mayFollow says whether a timeline left that of seg after seg, or may have.
+func (a Archive) mayFollow(l Line, seg pg.Segment) bool {
+	if l.Unreadable != nil {
+		return l.Timeline > seg.Timeline &&
+			!slices.ContainsFunc(slices.Concat(l.Segments, l.Partials), func(n uint64) bool { return n <= seg.Number })
+	}
+	if l.History == nil {
+		return false
+	}
+	// A timeline that left within seg has a copy of it.
+	at, is := l.History.ForkAfter(seg.Timeline)
+	return is && at >= seg.End(a.SegmentSize)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -255,7 +256,12 @@ func TestReadArchive(t *testing.T) {
 	raw := w.raw(key)
 	raw[len(raw)-20] ^= 1
 	w.put(key, raw)
-	if _, err := ReadArchive(t.Context(), w.objects, w.origin); !errors.Is(err, repo.ErrDamaged) || !strings.Contains(err.Error(), key) {
-		t.Errorf("a damaged history: %v", err)
+	got = w.archive()
+	if bad := got.Unreadable(); len(bad) != 1 || !errors.Is(bad[0], repo.ErrDamaged) || !strings.Contains(bad[0].Error(), key) {
+		t.Errorf("a damaged history: %v", bad)
+	}
+	want.Lines[1].History, want.Lines[1].Unreadable = nil, got.Lines[1].Unreadable
+	if d := cmp.Diff(want, got, cmpopts.EquateErrors()); d != "" {
+		t.Error(d)
 	}
 }

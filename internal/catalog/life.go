@@ -72,7 +72,7 @@ func (l *Life) continues(before Life) {
 func continuedLines(own, before Archive) []Line {
 	lines := slices.DeleteFunc(slices.Clone(own.Lines), func(l Line) bool {
 		_, both := before.Find(l.Timeline)
-		return both && len(l.Segments) == 0 && (l.History == nil || l.Timeline == 1)
+		return both && len(l.Segments) == 0 && l.Unreadable == nil && (l.History == nil || l.Timeline == 1)
 	})
 	var ancestry *Line
 	if n := len(lines); n > 0 {

@@ -312,7 +312,8 @@ func (l Life) endOfWindow(ctx context.Context, objects *seal.Objects, h Head, w 
 	history, err := reachable(l.Archive, h, Latest)
 	if err != nil {
 		if history, err = reachable(l.Archive, h, Current); err != nil {
-			return pg.History{}, err
+			w.Reason = err.Error()
+			return pg.History{}, nil
 		}
 	}
 	p := l.Archive.Path(history, h.StartLSN)

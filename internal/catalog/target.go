@@ -129,7 +129,9 @@ type Moment struct {
 
 var errNotReachable = errors.New("not reachable")
 
-// reachable gives the history to follow from a backup.
+// reachable gives the history to follow from a backup. It fails with *UnreadableHistory
+// if that cannot be read, also where it would tell nothing new, for a backup made on the
+// timeline itself: PostgreSQL asks for the file, and gives up without it.
 func reachable(a Archive, h Head, choice TimelineChoice) (pg.History, error) {
 	tli := pg.Timeline(choice)
 	switch choice {
@@ -138,14 +140,14 @@ func reachable(a Archive, h Head, choice TimelineChoice) (pg.History, error) {
 	case Current:
 		tli = h.Timeline
 	}
-	if tli == h.Timeline {
-		if line, ok := a.Find(tli); ok && line.History != nil {
-			return *line.History, nil
-		}
-		return pg.History{Timeline: tli}, nil // nothing before the backup is needed
-	}
 	line, ok := a.Find(tli)
 	switch {
+	case ok && line.Unreadable != nil:
+		return pg.History{}, fmt.Errorf("following timeline %d: %w", tli, line.Unreadable)
+	case tli == h.Timeline && ok && line.History != nil:
+		return *line.History, nil
+	case tli == h.Timeline:
+		return pg.History{Timeline: tli}, nil // nothing before the backup is needed
 	case !ok:
 		return pg.History{}, fmt.Errorf("the archive has no timeline %d: %w", tli, errNotReachable)
 	case line.History == nil:

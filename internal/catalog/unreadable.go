@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"fmt"
+
+	"github.com/salvor-dr/salvor/internal/pg"
 )
 
 // Unreadable says why a backup that is there cannot be read: its head is damaged, or
@@ -18,6 +20,21 @@ type UnreadablePlace struct {
 	Place Place
 	Err   error
 }
+
+// UnreadableHistory says why the history file of a timeline cannot be read. It wraps what
+// Unreadable does.
+type UnreadableHistory struct {
+	Timeline pg.Timeline
+	Err      error
+}
+
+// Error implements error.
+func (u *UnreadableHistory) Error() string {
+	return fmt.Sprintf("the history of timeline %d: %v", u.Timeline, u.Err)
+}
+
+// Unwrap gives why.
+func (u *UnreadableHistory) Unwrap() error { return u.Err }
 
 // Error implements error.
 func (u *UnreadablePlace) Error() string { return fmt.Sprintf("place %s: %v", u.Place, u.Err) }

@@ -131,7 +131,7 @@ func (s *session) lookAtWAL(ctx context.Context, c *config.Config, r *repository
 		return walView{}, err
 	}
 	v := walView{OK: true, Repository: r.name, Timelines: []timelineView{}, Problems: []string{}, life: life}
-	for _, e := range life.Unreadable {
+	for _, e := range slices.Concat(life.Unreadable, life.Archive.Unreadable()) {
 		v.problem("%v", e)
 	}
 	if v.window, err = life.Window(ctx, r.objects); err != nil {

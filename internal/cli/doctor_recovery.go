@@ -88,6 +88,9 @@ func probeWindow(ctx context.Context, e *examination, r *examined, v *verdict) {
 	for _, err := range life.Unreadable {
 		v.problem("make another backup: "+fix, "%v", err)
 	}
+	for _, err := range life.Archive.Unreadable() {
+		v.problem("the others can be restored, with --timeline; a new backup does not bring this one back", "%v", err)
+	}
 	if len(life.Backups) == 0 {
 		v.skip("it has no backup: %s", fix)
 		return
