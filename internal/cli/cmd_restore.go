@@ -14,6 +14,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/restore"
 	"github.com/salvor-dr/salvor/internal/store"
 )
@@ -26,6 +27,7 @@ type restoreFlags struct {
 	action      string
 	standby     bool
 	takeover    bool
+	delta       bool
 	repository  string
 	workers     int
 	plan        bool
@@ -48,7 +50,11 @@ target, and then promotes (or does what --action says). The target is checked
 against backups and archived WAL before a byte is written.
 
 The result is a copy: it archives nothing and can run beside the original.
-With --takeover it takes the original's place; with --standby it follows it.`,
+With --takeover it takes the original's place; with --standby it follows it.
+
+With --delta the directory may be an older copy of the cluster, one that has
+diverged, or a restore that was cut off: what is right in it already is neither
+fetched nor written, and what the backup does not have is removed.`,
 		Args: positional(),
 	}
 	f.declare(cmd)
@@ -58,6 +64,7 @@ With --takeover it takes the original's place; with --standby it follows it.`,
 	choiceVar(cmd, &f.action, "action", []string{"promote", "pause", "shutdown"}, "what the server does at the target")
 	fl.BoolVar(&f.standby, "standby", false, "restore a standby, which goes on following")
 	fl.BoolVar(&f.takeover, "takeover", false, "take the original's place, and archive as it did")
+	fl.BoolVar(&f.delta, "delta", false, "restore over what the directory has of this cluster, and write only what differs")
 	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else the first that can serve)")
 	fl.IntVar(&f.workers, "workers", 0, "files written at the same time (else backup.workers)")
 	fl.BoolVar(&f.start, "start", false, "start the server too, leave it running, and wait for the target")
@@ -99,6 +106,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
+	o.Confirm = func(present datadir.Control) error { return s.confirm(replacing(present), o.To) }
 	p := s.progress("restore")
 	o.Events = restore.Events{
 		Phase:    func(name string) { p.update(name, 0, 0) },
@@ -133,7 +141,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 
 // options reads what can be read without the configuration.
 func (f restoreFlags) options() (restore.Options, error) {
-	o := restore.Options{Action: restore.Action(f.action), Standby: f.standby, Takeover: f.takeover, Workers: f.workers, Tablespaces: map[pg.OID]string{}}
+	o := restore.Options{Action: restore.Action(f.action), Standby: f.standby, Takeover: f.takeover, Delta: f.delta, Workers: f.workers, Tablespaces: map[pg.OID]string{}}
 	var err error
 	if o.Target, err = f.target(); err != nil {
 		return o, err
@@ -237,6 +245,12 @@ func (s *session) chooseIn(ctx context.Context, c *config.Config, r *repository,
 	return catalog.Choice{}, first
 }
 
+// replacing says what a delta restore takes away.
+func replacing(present datadir.Control) string {
+	return fmt.Sprintf("This replaces the cluster (%s, timeline %d, last checkpoint at %s of %s, WAL that is not archived is lost) in",
+		present.State, present.CheckpointCopy.Timeline, present.Checkpoint, formatTime(present.CheckpointCopy.Time))
+}
+
 // chooseLife decides whose life the restored directory lives: its source's, for a
 // standby, else a new one.
 func (s *session) chooseLife(c *config.Config, o *restore.Options) error {
@@ -311,6 +325,9 @@ type restoreView struct {
 	Fetched         uint64      `json:"fetched_bytes"`
 	Written         uint64      `json:"written_bytes"`
 	Files           uint64      `json:"file_count"`
+	Compared        *uint64     `json:"compared_bytes,omitempty"`
+	Kept            *uint64     `json:"kept_bytes,omitempty"`
+	Removed         *uint64     `json:"removed_count,omitempty"`
 	Seconds         float64     `json:"duration_seconds"`
 	RecoveredToLSN  *pg.LSN     `json:"recovered_to_lsn,omitempty"`
 	RecoveredToTime stamp       `json:"recovered_to_time,omitzero"`
@@ -326,9 +343,13 @@ type restoreView struct {
 
 func viewOfRestore(o restore.Options, repository string, r restore.Result) restoreView {
 	h := o.Choice.Backup
-	return restoreView{BackupID: h.ID, Repository: repository, To: o.To, Target: o.Target.String(), Timeline: o.Choice.Path.History.Timeline,
+	v := restoreView{BackupID: h.ID, Repository: repository, To: o.To, Target: o.Target.String(), Timeline: o.Choice.Path.History.Timeline,
 		Restored: r.Restored, Fetched: r.Fetched, Written: r.Written, Files: r.Files,
 		Slots: viewsOfSlots(h.Slots), Elsewhere: filesElsewhere(h.Needs), elsewhere: elsewhereDetails(h)}
+	if o.Delta {
+		v.Compared, v.Kept, v.Removed = &r.Compared, &r.Kept, &r.Removed
+	}
+	return v
 }
 
 func (v *restoreView) started(s restore.Started) {
@@ -342,8 +363,12 @@ func (v restoreView) details(f restoreFlags) details {
 	d := details{
 		{"restored", v.To}, {"from backup", v.BackupID + " in " + v.Repository}, {"target", v.Target},
 		{"size", fmt.Sprintf("%s in %d files", formatBytes(int64(v.Restored)), v.Files)},
-		{"fetched", formatBytes(int64(v.Fetched))}, {"took", formatDuration(secondsOf(v.Seconds))},
 	}
+	if v.Compared != nil {
+		d = append(d, detail{"compared", fmt.Sprintf("%s, of which %s were right; %d files and directories removed", formatBytes(int64(*v.Compared)), formatBytes(int64(*v.Kept)), *v.Removed)},
+			detail{"written", formatBytes(int64(v.Written))})
+	}
+	d = append(d, detail{"fetched", formatBytes(int64(v.Fetched))}, detail{"took", formatDuration(secondsOf(v.Seconds))})
 	if v.RecoveredToLSN != nil {
 		d = append(d, detail{"recovered to", strings.TrimSpace(v.RecoveredToLSN.String() + "  " + formatTime(time.Time(v.RecoveredToTime)))})
 	}
@@ -360,9 +385,42 @@ func (v restoreView) details(f restoreFlags) details {
 	return d
 }
 
+// restorePlan is what a restore would do, in documents.
+type restorePlan struct {
+	BackupID     string      `json:"backup_id"`
+	Repository   string      `json:"repository"`
+	To           string      `json:"to"`
+	Target       string      `json:"target"`
+	Timeline     pg.Timeline `json:"timeline"`
+	Restored     uint64      `json:"restored_bytes"`
+	FromLSN      pg.LSN      `json:"wal_from_lsn"`
+	ToLSN        pg.LSN      `json:"wal_to_lsn"`
+	Segments     int         `json:"wal_segments"`
+	WALBytes     int64       `json:"wal_bytes"`
+	LastCommitAt stamp       `json:"last_commit_at,omitzero"`
+	Delta        *deltaPlan  `json:"delta,omitempty"`
+}
+
+// deltaPlan is what a delta restore would find.
+type deltaPlan struct {
+	Replaces *replacedView `json:"replaces,omitempty"`
+	Compared uint64        `json:"compared_bytes"`
+	Missing  uint64        `json:"missing_bytes"`
+	Removed  uint64        `json:"removed_count"`
+	Some     []string      `json:"removed"`
+}
+
+type replacedView struct {
+	State      string      `json:"state"`
+	Timeline   pg.Timeline `json:"timeline"`
+	Checkpoint pg.LSN      `json:"checkpoint_lsn"`
+	At         stamp       `json:"checkpoint_at"`
+}
+
 // planRestore says what a restore would do.
 func (s *session) planRestore(ctx context.Context, r *repository, o restore.Options) error {
-	if err := restore.Check(ctx, o); err != nil {
+	found, err := restore.Check(ctx, o)
+	if err != nil {
 		return err
 	}
 	c := o.Choice
@@ -373,27 +431,61 @@ func (s *session) planRestore(ctx context.Context, r *repository, o restore.Opti
 			segments++
 		}
 	}
-	v := struct {
-		BackupID     string      `json:"backup_id"`
-		Repository   string      `json:"repository"`
-		To           string      `json:"to"`
-		Target       string      `json:"target"`
-		Timeline     pg.Timeline `json:"timeline"`
-		Restored     uint64      `json:"restored_bytes"`
-		FromLSN      pg.LSN      `json:"wal_from_lsn"`
-		ToLSN        pg.LSN      `json:"wal_to_lsn"`
-		Segments     int         `json:"wal_segments"`
-		WALBytes     int64       `json:"wal_bytes"`
-		LastCommitAt stamp       `json:"last_commit_at,omitzero"`
-	}{c.Backup.ID, r.name, o.To, o.Target.String(), c.Path.History.Timeline, c.Backup.Size, c.Backup.StartLSN, c.StopLSN,
-		segments, min(walBytes, int64(segments)*int64(c.Archive.SegmentSize)), stamp{}}
+	v := restorePlan{BackupID: c.Backup.ID, Repository: r.name, To: o.To, Target: o.Target.String(), Timeline: c.Path.History.Timeline,
+		Restored: c.Backup.Size, FromLSN: c.Backup.StartLSN, ToLSN: c.StopLSN,
+		Segments: segments, WALBytes: min(walBytes, int64(segments)*int64(c.Archive.SegmentSize))}
 	if c.LastCommit != nil {
 		v.LastCommitAt = stamp(c.LastCommit.Time)
 	}
-	return s.out.document(v, details{
+	if found.Over {
+		v.Delta = viewOfDelta(found)
+	}
+	return s.out.document(v, v.details())
+}
+
+func viewOfDelta(p restore.Plan) *deltaPlan {
+	d := &deltaPlan{Compared: p.Compared, Missing: p.Missing, Removed: p.Removed, Some: p.Some}
+	if d.Some == nil {
+		d.Some = []string{}
+	}
+	if c := p.Present; c != nil {
+		d.Replaces = &replacedView{c.State.String(), c.CheckpointCopy.Timeline, c.Checkpoint, stamp(c.CheckpointCopy.Time)}
+	}
+	return d
+}
+
+func (v restorePlan) details() details {
+	d := details{
 		{"backup", v.BackupID + " in " + v.Repository}, {"to", v.To}, {"target", v.Target},
-		{"timeline", fmt.Sprint(v.Timeline)}, {"would write", formatBytes(int64(v.Restored))},
-		{"WAL to replay", fmt.Sprintf("%s to %s, %d segments, %s", v.FromLSN, v.ToLSN, v.Segments, formatBytes(v.WALBytes))},
-		{"last commit", formatTime(time.Time(v.LastCommitAt))},
-	})
+		{"timeline", fmt.Sprint(v.Timeline)},
+	}
+	if v.Delta == nil {
+		d = append(d, detail{"would write", formatBytes(int64(v.Restored))})
+	} else {
+		d = append(d, v.Delta.details()...)
+	}
+	return append(d,
+		detail{"WAL to replay", fmt.Sprintf("%s to %s, %d segments, %s", v.FromLSN, v.ToLSN, v.Segments, formatBytes(v.WALBytes))},
+		detail{"last commit", formatTime(time.Time(v.LastCommitAt))})
+}
+
+func (d *deltaPlan) details() details {
+	var list details
+	if r := d.Replaces; r != nil {
+		list = append(list, detail{"would replace", fmt.Sprintf("the cluster there: %s, timeline %d, checkpoint at %s of %s", r.State, r.Timeline, r.Checkpoint, formatTime(time.Time(r.At)))})
+	}
+	list = append(list, detail{"would compare", formatBytes(int64(d.Compared)) + ", and write what differs"},
+		detail{"would write", formatBytes(int64(d.Missing)) + " that are missing"})
+	remove := fmt.Sprintf("%d files and directories", d.Removed)
+	for i, path := range d.Some {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		remove += sep + path
+	}
+	if int(d.Removed) > len(d.Some) {
+		remove += ", and more"
+	}
+	return append(list, detail{"would remove", remove})
 }

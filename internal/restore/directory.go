@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,64 +17,6 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
 
-// NoteName is the file that marks a directory as an unfinished restore.
-const NoteName = "salvor.restoring"
-
-// note is its content. Only what it names was written by us, and may be removed
-// when the restore is done again.
-type note struct {
-	BackupID    string    `json:"backup_id"`
-	Target      string    `json:"target"`
-	StartedAt   time.Time `json:"started_at"`
-	Tablespaces []string  `json:"tablespaces,omitempty"` // directories
-}
-
-func (n note) write(dir string, o owner) error {
-	data, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, NoteName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(o.give(path), syncDir(dir))
-}
-
-func (n note) remove(dir string) error {
-	if err := os.Remove(filepath.Join(dir, NoteName)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// readNote gives the note of a restore that was cut off, and false if there is none.
-func readNote(dir string) (note, bool, error) {
-	data, err := os.ReadFile(filepath.Join(dir, NoteName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return note{}, false, nil
-	}
-	if err != nil {
-		return note{}, false, err
-	}
-	var n note
-	if len(data) == 0 {
-		return n, true, nil // killed while it was written: nothing else is there yet
-	}
-	if err := json.Unmarshal(data, &n); err != nil {
-		return note{}, false, fmt.Errorf("reading %s: %w", NoteName, err)
-	}
-	return n, true, nil
-}
-
 // Unfinished says whether the directory holds a restore that was cut off.
 func Unfinished(dir string) bool {
 	_, is, err := readNote(dir)
@@ -88,20 +29,35 @@ func (r *run) check() error {
 	if r.old, r.unfinished, err = readNote(r.To); err != nil {
 		return err
 	}
-	if r.unfinished && used(r.To) {
+	switch {
+	case r.Delta || !r.unfinished:
+	case r.old.Delta:
+		return refuse("run the same command again with --delta, or choose another directory",
+			"%s holds a restore --delta of backup %s, begun at %s, that was cut off", r.To, r.old.BackupID, r.old.StartedAt.Format(time.RFC3339))
+	case used(r.To):
 		// Killed after the last step but one: it is a database.
 		return refuse("start PostgreSQL on it, or choose another directory", "%s holds a restore of backup %s that is complete", r.To, r.old.BackupID)
 	}
-	if err := r.acceptable(r.To, r.unfinished); err != nil {
+	if err := r.acceptable(r.To, r.unfinished || r.Delta); err != nil {
 		return err
 	}
+	if r.present = nil; r.Delta {
+		if err := r.look(); err != nil {
+			return err
+		}
+	}
 	for _, dir := range r.locations() {
-		if err := r.acceptable(dir, r.unfinished && slices.Contains(r.old.Tablespaces, dir)); err != nil {
+		if err := r.acceptable(dir, r.ours(dir)); err != nil {
 			return err
 		}
 	}
 	if err := r.checkCreated(); err != nil {
 		return err
+	}
+	if r.Delta {
+		if err := r.checkShared(); err != nil {
+			return err
+		}
 	}
 	r.owner, err = ownerFor(r.To, r.head.Owner)
 	return err
@@ -140,9 +96,15 @@ func (r *run) makeReady() error {
 		return err
 	}
 	if r.unfinished {
-		r.Events.Warn(fmt.Sprintf("%s holds a restore of backup %s, begun at %s, that was cut off: starting over", r.To, r.old.BackupID, r.old.StartedAt.Format(time.RFC3339)))
+		how := "starting over"
+		if r.Delta {
+			how = "going on with what is there"
+		}
+		r.Events.Warn(fmt.Sprintf("%s holds a restore of backup %s, begun at %s, that was cut off: %s", r.To, r.old.BackupID, r.old.StartedAt.Format(time.RFC3339), how))
+	}
+	if r.unfinished && !r.Delta {
 		for _, dir := range append([]string{r.To}, r.old.Tablespaces...) {
-			if err := clear(dir); err != nil {
+			if err := clearDir(dir); err != nil {
 				return fmt.Errorf("clearing the unfinished restore in %s: %w", dir, err)
 			}
 		}
@@ -157,7 +119,30 @@ func (r *run) makeReady() error {
 		return err
 	}
 	r.note = note{BackupID: r.head.ID, Target: r.Target.String(), StartedAt: r.Clock.Now().UTC(), Tablespaces: locations}
-	return r.note.write(r.To, r.owner)
+	if !r.over() {
+		return r.note.write(r.To, r.owner)
+	}
+	return r.takeOver()
+}
+
+// over says whether a delta restore finds anything that it keeps.
+func (r *run) over() bool { return r.Delta && (r.unfinished || r.present != nil) }
+
+// takeOver makes what is in the directory ours to change.
+func (r *run) takeOver() error {
+	r.note.Delta = r.old.Delta || r.present != nil
+	for _, dir := range r.outside() {
+		if r.ours(dir) && !slices.Contains(r.note.Tablespaces, dir) {
+			r.note.Tablespaces = append(r.note.Tablespaces, dir)
+		}
+	}
+	if err := r.note.replace(r.To, r.owner); err != nil {
+		return err
+	}
+	if err := r.disarm(); err != nil {
+		return err
+	}
+	return r.clearCreated()
 }
 
 // locations are the directories that the backup's tablespaces go to.
@@ -215,10 +200,10 @@ func (r *run) acceptable(dir string, ours bool) error {
 	return refuse(hint, "%s is not empty: it holds %s", dir, entries[0].Name())
 }
 
-// clear removes what is in a directory, but not the directory, which may be a
+// clearDir removes what is in a directory, but not the directory, which may be a
 // mount point, nor the note. pg_control goes first, so that what is left is never
 // taken for a database.
-func clear(dir string) error {
+func clearDir(dir string) error {
 	if err := os.Remove(filepath.Join(dir, datadir.ControlPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -295,6 +280,11 @@ func ownerFor(dir string, source catalog.Owner) (owner, error) {
 	}
 	gid, err := strconv.Atoi(u.Gid)
 	return owner{uid, gid, true}, err
+}
+
+// is says whether a file has that owner.
+func (o owner) is(st *syscall.Stat_t) bool {
+	return !o.change || int(st.Uid) == o.uid && int(st.Gid) == o.gid
 }
 
 func (o owner) give(path string) error {

@@ -2,7 +2,9 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -32,6 +35,8 @@ type target struct {
 	path   string
 	out    *os.File // nil until it is created
 	blocks chunk.Map
+	zero   uint64            // hash of a whole block of zeros
+	was    fs.FileInfo       // what was there before it was opened, nil if nothing
 	digest chan chunk.Digest // one from each task
 	left   atomic.Int32      // tasks that are not done
 }
@@ -44,31 +49,53 @@ type piece struct {
 
 // files restores everything in the file table. The table is read twice, first for the
 // directories and to know that it is whole, then for the files: so that no more than a
-// window of it is in memory, however many files there are.
-func (r *run) files(ctx context.Context) error {
-	parts, err := catalog.IndexFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
-		if !filepath.IsLocal(f.Path) {
-			return repo.Damaged(r.table(), "it names %q", f.Path)
-		}
-		switch f.Kind {
-		case catalog.Dir:
-			return r.directory(f)
-		case catalog.TablespaceLink:
-			return r.link(f)
-		}
-		if f.Path == "PG_VERSION" && f.Mode&0o040 != 0 {
-			if err := os.Chmod(r.To, 0o750); err != nil { // the cluster allows its group to read
-				return err
-			}
-		}
-		r.res.Restored += f.Size
-		r.res.Files++
-		return nil
-	})
+// window of it is in memory, however many files there are. A delta restore has read it
+// before, as parts, and goes through it and the directory side by side.
+func (r *run) files(ctx context.Context, parts *catalog.FileParts) (err error) {
+	if parts != nil {
+		err = r.adapt(ctx, parts)
+	} else {
+		parts, err = r.index(ctx, r.make)
+	}
 	if err != nil {
 		return err
 	}
 	return r.work(ctx, parts)
+}
+
+// index reads the file table, sums it up, and calls use, if it is not nil, for each
+// entry.
+func (r *run) index(ctx context.Context, use func(catalog.File) error) (*catalog.FileParts, error) {
+	return catalog.IndexFiles(ctx, r.Objects, r.head, func(f catalog.File) error {
+		if !filepath.IsLocal(f.Path) {
+			return repo.Damaged(r.table(), "it names %q", f.Path)
+		}
+		if f.Path == "PG_VERSION" && f.Mode&0o040 != 0 {
+			r.groupBits = 0o050 // the cluster allows its group to read
+		}
+		if f.Kind == catalog.Regular {
+			r.res.Restored += f.Size
+			r.res.Files++
+		}
+		if use == nil {
+			return nil
+		}
+		return use(f)
+	})
+}
+
+// make makes what is no regular file.
+func (r *run) make(f catalog.File) error {
+	switch f.Kind {
+	case catalog.Dir:
+		return r.directory(f)
+	case catalog.TablespaceLink:
+		return r.link(f)
+	}
+	if f.Path == "PG_VERSION" && r.groupBits != 0 {
+		return os.Chmod(r.To, 0o700|r.groupBits)
+	}
+	return nil
 }
 
 func (r *run) directory(f catalog.File) error {
@@ -84,19 +111,28 @@ func (r *run) directory(f catalog.File) error {
 
 // link makes a tablespace's link, to where its files go now.
 func (r *run) link(f catalog.File) error {
-	var oid uint32
-	if _, err := fmt.Sscanf(strings.TrimPrefix(f.Path, "pg_tblspc/"), "%d", &oid); err != nil {
-		return repo.Damaged(r.table(), "it names the tablespace %q", f.Path)
-	}
-	dir := r.location(catalog.Tablespace{OID: pg.OID(oid), Location: f.Location})
-	if !slices.Contains(r.note.Tablespaces, dir) {
-		return repo.Damaged(r.table(), "it names tablespace %d, which the head does not", oid)
+	dir, err := r.leads(f)
+	if err != nil {
+		return err
 	}
 	path := filepath.Join(r.To, f.Path)
 	if err := os.Symlink(dir, path); err != nil {
 		return err
 	}
 	return r.owner.give(path)
+}
+
+// leads gives the directory that a tablespace's link leads to.
+func (r *run) leads(f catalog.File) (string, error) {
+	var oid uint32
+	if _, err := fmt.Sscanf(strings.TrimPrefix(f.Path, "pg_tblspc/"), "%d", &oid); err != nil {
+		return "", repo.Damaged(r.table(), "it names the tablespace %q", f.Path)
+	}
+	dir := r.location(catalog.Tablespace{OID: pg.OID(oid), Location: f.Location})
+	if !slices.Contains(r.locations(), dir) {
+		return "", repo.Damaged(r.table(), "it names tablespace %d, which the head does not", oid)
+	}
+	return dir, nil
 }
 
 // work feeds the workers.
@@ -115,10 +151,10 @@ func (r *run) work(ctx context.Context, parts *catalog.FileParts) error {
 		defer close(queue)
 		return r.feed(ctx, parts, send)
 	})
-	var written, fetched, done atomic.Uint64
+	var n counters
 	for range r.Workers {
 		g.Go(func() error {
-			w := worker{run: r, written: &written, fetched: &fetched, done: &done}
+			w := worker{run: r, counters: &n}
 			for p := range queue {
 				if err := w.restore(ctx, p); err != nil {
 					return err
@@ -128,9 +164,16 @@ func (r *run) work(ctx context.Context, parts *catalog.FileParts) error {
 		})
 	}
 	err := g.Wait()
-	r.res.Written, r.res.Fetched = written.Load(), r.res.Fetched+fetched.Load()
+	r.res.Written, r.res.Fetched = n.written.Load(), r.res.Fetched+n.fetched.Load()
+	r.res.Compared, r.res.Kept = n.compared.Load(), n.kept.Load()
+	if r.hashes != nil {
+		r.res.Fetched += r.hashes.fetched.Load()
+	}
 	return err
 }
+
+// counters are what all workers did, in bytes.
+type counters struct{ written, fetched, compared, kept, done atomic.Uint64 }
 
 // feed reads the files of the table and sends them: a large one in pieces, so that no
 // worker has a long one alone at the end; small ones by the window.
@@ -167,7 +210,7 @@ func (r *run) divide(t *target, send func([]piece) error) error {
 	for _, ref := range t.MapRefs {
 		r.res.Fetched += uint64(ref.Stored)
 	}
-	if err := t.create(); err != nil {
+	if err := t.open(r.over()); err != nil {
 		return err
 	}
 	var ps []piece
@@ -192,19 +235,65 @@ func (r *run) divide(t *target, send func([]piece) error) error {
 // target prepares a file to be restored, with its map.
 func (r *run) target(f catalog.File, m chunk.Map) *target {
 	f.Map = nil // it is in m
-	t := &target{File: f, path: filepath.Join(r.To, f.Path), blocks: m}
+	t := &target{File: f, path: filepath.Join(r.To, f.Path), blocks: m, zero: chunk.ZeroHash(int(f.Block))}
 	if f.Path == datadir.ControlPath {
 		t.path = filepath.Join(r.To, hiddenControl)
 	}
 	return t
 }
 
-// create makes the file, at its full length.
-func (t *target) create() (err error) {
+// open makes the file at its full length, or, over what is there, gives what is there
+// that length.
+func (t *target) open(over bool) error {
+	if over {
+		err := t.reopen()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	var err error
 	if t.out, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return err
 	}
 	return t.out.Truncate(int64(t.Size))
+}
+
+// reopen opens a file that is there.
+func (t *target) reopen() error {
+	f, err := os.OpenFile(t.path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	if t.was, err = f.Stat(); err == nil && uint64(t.was.Size()) != t.Size {
+		err = f.Truncate(int64(t.Size))
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	t.out = f
+	return nil
+}
+
+// had is how many blocks of the file were there before.
+func (t *target) had() uint64 {
+	if t.was == nil {
+		return 0
+	}
+	n := min(uint64(t.was.Size()), t.Size)
+	return (n + uint64(t.Block) - 1) / uint64(t.Block)
+}
+
+// length is how many bytes of the file a run is.
+func (t *target) length(r chunk.Run) uint64 {
+	return min(uint64(r.Blocks)*uint64(t.Block), t.Size-r.First*uint64(t.Block))
+}
+
+// zeroHash is the hash of a block if it is all zeros.
+func (t *target) zeroHash(n uint64) uint64 {
+	if rest := t.Size - n*uint64(t.Block); rest < uint64(t.Block) {
+		return chunk.ZeroHash(int(rest))
+	}
+	return t.zero
 }
 
 func (t *target) expect(tasks int) {
@@ -229,13 +318,17 @@ func (r *run) finish(ctx context.Context, t *target) error {
 			return err
 		}
 	}
-	if err := t.out.Chmod(os.FileMode(t.Mode)); err != nil {
+	have := t.was
+	if have == nil {
+		var err error
+		if have, err = t.out.Stat(); err != nil {
+			return err
+		}
+	}
+	if err := r.attributes(t.path, t.Mode, have); err != nil {
 		return err
 	}
-	if err := t.out.Close(); err != nil {
-		return err
-	}
-	return r.owner.give(t.path)
+	return t.out.Close()
 }
 
 // blame finds out why a restored file has not the digest that it was stored with, though

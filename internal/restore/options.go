@@ -8,6 +8,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/clock"
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 )
 
@@ -35,6 +36,12 @@ type Options struct {
 	// new one.
 	Incarnation catalog.Incarnation
 	Takeover    bool // take the original's place, and archive as it did
+	// Delta restores over what the directory holds: an older copy of the cluster, one
+	// that has diverged, or an unfinished restore. What is right already stays.
+	Delta bool
+	// Confirm is asked before a cluster is replaced, of which it is told what
+	// pg_control says; an error of it ends the restore. Nil confirms.
+	Confirm func(datadir.Control) error
 	// RestoreCommand is the setting, with %f and %p.
 	RestoreCommand string
 
@@ -69,6 +76,9 @@ func (o *Options) validate() error {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("the location %q of tablespace %d is not an absolute path", dir, oid)
 		}
+	}
+	if o.Confirm == nil {
+		o.Confirm = func(datadir.Control) error { return nil }
 	}
 	if o.Events.Phase == nil {
 		o.Events.Phase = func(string) {}

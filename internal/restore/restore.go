@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
@@ -17,6 +18,11 @@ type Result struct {
 	Fetched  uint64 // from the store, as stored, bytes
 	Written  uint64 // to the directory, holes not counted, bytes
 	Files    uint64
+	// Of a delta restore: what was read in the directory to be compared, what of that
+	// was right, bytes, and how many names the backup does not have.
+	Compared uint64
+	Kept     uint64
+	Removed  uint64
 }
 
 // hiddenControl is pg_control's name until everything is durable.
@@ -31,7 +37,12 @@ type run struct {
 	note       note
 	old        note // of a restore that was cut off
 	unfinished bool
+	present    *datadir.Control // of the cluster that a delta restore replaces
+	links      []string         // where the tablespaces of a directory are that is restored over
 	packs      *pack.Reader
+	hashes     *footers    // of a delta restore
+	groupBits  os.FileMode // of the data directory, if the cluster allows its group to read
+	alsoSync   []string    // directories that are kept and may lie on other file systems
 	res        Result
 }
 
@@ -46,18 +57,29 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	release, err := r.prepare()
-	if err != nil {
+	if err := r.agree(); err != nil {
 		return Result{}, err
 	}
-	defer release()
+	// Before anything is changed: with damaged lists, what is there stays what it is.
 	infos, err := catalog.ReadPacks(ctx, o.Objects, r.head)
 	if err != nil {
 		return Result{}, err
 	}
 	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, catalog.PackInfos(infos))
+	var parts *catalog.FileParts
+	if r.Delta {
+		r.hashes = newFooters(r.packs, r.head.Place().PackName, infos)
+		if parts, err = r.index(ctx, nil); err != nil {
+			return Result{}, err
+		}
+	}
+	release, err := r.prepare()
+	if err != nil {
+		return Result{}, err
+	}
+	defer release()
 	r.Events.Phase("restore")
-	if err := r.files(ctx); err != nil {
+	if err := r.files(ctx, parts); err != nil {
 		return Result{}, err
 	}
 	if err := r.settle(); err != nil {
@@ -70,14 +92,12 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	return r.res, nil
 }
 
-// Check says, without writing anything, whether Run would accept its options and
-// directories. It fails as Run does.
-func Check(ctx context.Context, o Options) error {
-	r, err := begin(ctx, o)
-	if err != nil {
+// agree checks the directory, and has it confirmed if a cluster is in it.
+func (r *run) agree() error {
+	if err := r.check(); err != nil || r.present == nil {
 		return err
 	}
-	return r.check()
+	return r.Confirm(*r.present)
 }
 
 // begin checks the options, and reads what recovery will do.
@@ -98,7 +118,7 @@ func begin(ctx context.Context, o Options) (*run, error) {
 
 // complete makes everything durable, and then the directory a database.
 func (r *run) complete() error {
-	for _, dir := range append([]string{r.To}, r.note.Tablespaces...) {
+	for _, dir := range slices.Concat([]string{r.To}, r.note.Tablespaces, r.alsoSync) {
 		if err := syncFileSystem(dir); err != nil {
 			return fmt.Errorf("making %s durable: %w", dir, err)
 		}

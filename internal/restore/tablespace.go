@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -41,7 +40,7 @@ func (r *run) checkMap() error {
 func (r *run) checkCreated() error {
 	for _, t := range r.created {
 		dir := filepath.Clean(t.Location)
-		if r.unfinished && slices.Contains(r.old.Tablespaces, dir) {
+		if r.ours(dir) {
 			continue // the restore that was cut off wrote there
 		}
 		entries, err := os.ReadDir(dir)
@@ -57,6 +56,16 @@ func (r *run) checkCreated() error {
 		}
 	}
 	return nil
+}
+
+// creates says whether recovery creates a tablespace in the directory.
+func (r *run) creates(dir string) bool {
+	for _, t := range r.created {
+		if filepath.Clean(t.Location) == filepath.Clean(dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // waysAround says what can be done about a tablespace that recovery creates.

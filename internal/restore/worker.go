@@ -1,9 +1,11 @@
 package restore
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
-	"sync/atomic"
+	"slices"
 
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
@@ -12,44 +14,47 @@ import (
 
 // worker restores pieces, one batch after the other.
 type worker struct {
-	run                    *run
-	written, fetched, done *atomic.Uint64
-	scratch                pack.Scratch
-	refs                   []repo.Ref
-	uses                   []use
+	*counters
+	run     *run
+	scratch pack.Scratch
+	uses    []use // of the batch, runs that are to be fetched
+	refs    []repo.Ref
+	buf     []byte // of a comparison
 }
 
-// use is a run that takes blocks of a chunk: of the ref with that index.
+// use is a run of a piece that takes blocks of a chunk.
 type use struct {
-	ref   int
 	piece int
 	run   chunk.Run
 }
 
-// restore writes a batch: it fetches neighbouring chunks in one range, whichever
-// file they are for.
+// restore writes a batch. Chunks are fetched in the order in which they lie in packs,
+// neighbours in one range, whichever file they are for and however often one is used:
+// the map of a file that has changed in many backups goes to and fro between chunks.
 func (w *worker) restore(ctx context.Context, batch []piece) error {
 	sums := make([]chunk.Digest, len(batch))
+	w.uses = w.uses[:0]
 	for i, p := range batch {
 		if p.target.out == nil { // a whole file, ours alone
-			if err := p.target.create(); err != nil {
+			if err := p.target.open(w.run.over()); err != nil {
 				return err
 			}
+		}
+		if len(p.runs) > 0 && p.runs[0].First < p.target.had() {
+			if err := w.compare(ctx, i, p, &sums[i]); err != nil {
+				return fmt.Errorf("comparing %s: %w", p.target.Path, err)
+			}
+			continue
 		}
 		for _, r := range p.runs {
 			if r.Zero {
 				w.zeros(p.target, r, &sums[i])
 				continue
 			}
-			if !w.fits(r.Ref) {
-				if err := w.flush(ctx, batch, sums); err != nil {
-					return err
-				}
-			}
-			w.add(i, r)
+			w.uses = append(w.uses, use{i, r})
 		}
 	}
-	if err := w.flush(ctx, batch, sums); err != nil {
+	if err := w.fetch(ctx, batch, sums); err != nil {
 		return err
 	}
 	for i, p := range batch {
@@ -64,34 +69,49 @@ func (w *worker) restore(ctx context.Context, batch []piece) error {
 	return nil
 }
 
-// fits says whether the chunk can be fetched with those that are waiting.
-func (w *worker) fits(ref repo.Ref) bool {
-	if len(w.refs) == 0 {
-		return true
+// fetch fetches the chunks that are used, and writes their blocks.
+func (w *worker) fetch(ctx context.Context, batch []piece, sums []chunk.Digest) error {
+	slices.SortStableFunc(w.uses, func(a, b use) int { return byChunk(a.run, b.run) })
+	for uses := w.uses; len(uses) > 0; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n := w.gather(uses)
+		if err := w.read(ctx, batch, uses[:n], sums); err != nil {
+			return err
+		}
+		uses = uses[n:]
 	}
-	last := w.refs[len(w.refs)-1]
-	return last == ref || pack.Join(last, ref) && ref.End()-w.refs[0].Offset <= fetchSize
+	return nil
 }
 
-func (w *worker) add(piece int, r chunk.Run) {
-	if n := len(w.refs); n == 0 || w.refs[n-1] != r.Ref {
-		w.refs = append(w.refs, r.Ref)
-	}
-	w.uses = append(w.uses, use{len(w.refs) - 1, piece, r})
+// byChunk compares runs by where their chunks lie.
+func byChunk(a, b chunk.Run) int {
+	return cmp.Or(bytes.Compare(a.Ref.Pack[:], b.Ref.Pack[:]), cmp.Compare(a.Ref.Offset, b.Ref.Offset))
 }
 
-// flush fetches the chunks that are waiting and writes their blocks.
-func (w *worker) flush(ctx context.Context, batch []piece, sums []chunk.Digest) error {
-	if len(w.refs) == 0 {
-		return nil
+// gather makes refs the chunks that can be fetched in one range, and gives how many of
+// the runs use them.
+func (w *worker) gather(uses []use) int {
+	w.refs = append(w.refs[:0], uses[0].run.Ref)
+	for n, u := range uses {
+		ref, last := u.run.Ref, w.refs[len(w.refs)-1]
+		switch {
+		case ref == last:
+		case pack.Join(last, ref) && ref.End()-w.refs[0].Offset <= fetchSize:
+			w.refs = append(w.refs, ref)
+		default:
+			return n
+		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	uses := w.uses
-	err := w.run.packs.Read(ctx, w.refs, &w.scratch, func(i int, plain []byte) error {
+	return len(uses)
+}
+
+// read fetches refs in one range, and writes the runs that use them.
+func (w *worker) read(ctx context.Context, batch []piece, uses []use, sums []chunk.Digest) error {
+	return w.run.packs.Read(ctx, w.refs, &w.scratch, func(i int, plain []byte) error {
 		w.fetched.Add(uint64(w.refs[i].Stored))
-		for len(uses) > 0 && uses[0].ref == i {
+		for len(uses) > 0 && uses[0].run.Ref == w.refs[i] {
 			u := uses[0]
 			if err := w.write(batch[u.piece].target, u.run, plain, &sums[u.piece]); err != nil {
 				return err
@@ -100,14 +120,12 @@ func (w *worker) flush(ctx context.Context, batch []piece, sums []chunk.Digest) 
 		}
 		return nil
 	})
-	w.refs, w.uses = w.refs[:0], w.uses[:0]
-	return err
 }
 
 func (w *worker) write(t *target, r chunk.Run, plain []byte, sum *chunk.Digest) error {
 	from := uint64(r.Slot) * uint64(t.Block)
 	start := r.First * uint64(t.Block)
-	n := min(uint64(r.Blocks)*uint64(t.Block), t.Size-start)
+	n := t.length(r)
 	if from+n > uint64(len(plain)) {
 		return repo.Damaged(w.run.table(), "the map of %s takes bytes %d to %d of a chunk of %d", t.Path, from, from+n, len(plain))
 	}
@@ -123,16 +141,10 @@ func (w *worker) write(t *target, r chunk.Run, plain []byte, sum *chunk.Digest) 
 
 // zeros adds blocks that are all zero to a digest: in the file they are a hole.
 func (w *worker) zeros(t *target, r chunk.Run, sum *chunk.Digest) {
-	block := uint64(t.Block)
-	hash := chunk.ZeroHash(int(block))
 	for n := r.First; n < r.End(); n++ {
-		if rest := t.Size - n*block; rest < block {
-			sum.AddBlock(n, chunk.ZeroHash(int(rest)))
-			continue
-		}
-		sum.AddBlock(n, hash)
+		sum.AddBlock(n, t.zeroHash(n))
 	}
-	w.progress(min(uint64(r.Blocks)*block, t.Size-r.First*block))
+	w.progress(t.length(r))
 }
 
 func (w *worker) progress(n uint64) {
