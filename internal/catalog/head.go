@@ -275,7 +275,7 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 			h, err := ReadHead(gctx, objects, p, id)
 			switch {
 			case repo.Unreadable(err):
-				r.bad = &Unreadable{ID: id, Err: err}
+				r.bad = &Unreadable{ID: id, Place: p, Err: err}
 			case errors.Is(err, ErrNoBackup): // deleted since it was listed
 			case err != nil:
 				return err

@@ -48,13 +48,25 @@ func WritePacks(ctx context.Context, objects *seal.Objects, p Place, id string, 
 
 // ReadPacks reads the list of packs that the backup names.
 func ReadPacks(ctx context.Context, objects *seal.Objects, h Head) ([]NamedPack, error) {
-	name := h.Place().backupName(h.ID, "packs")
+	return readPacks(ctx, objects, h.Place().backupName(h.ID, "packs"), &h.PacksHeader)
+}
+
+// ReadPacksOf reads the list of packs of a backup whose head is damaged. Without the
+// head's word that it is the one the backup wrote, that is what the seal says: names of
+// backups are not used twice, so no other list was ever sealed under this name. It is
+// good for knowing what to keep, and not for restoring.
+func ReadPacksOf(ctx context.Context, objects *seal.Objects, p Place, id string) ([]NamedPack, error) {
+	return readPacks(ctx, objects, p.backupName(id, "packs"), nil)
+}
+
+// readPacks reads a list, and checks that it is the one with the given header, unless nil.
+func readPacks(ctx context.Context, objects *seal.Objects, name string, header *Hash) ([]NamedPack, error) {
 	s, err := objects.Stream(ctx, name, seal.Packs)
 	if err != nil {
 		return nil, missingPart(name, err)
 	}
 	defer s.Close()
-	if s.HeaderDigest() != h.PacksHeader {
+	if header != nil && s.HeaderDigest() != *header {
 		return nil, repo.Damaged(name, "it is another list of packs than the one the backup wrote")
 	}
 	f, err := s.Next()

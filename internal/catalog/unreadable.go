@@ -10,8 +10,9 @@ import (
 // this release or key cannot read it. It wraps repo.ErrDamaged, repo.ErrUnknownFormat
 // or repo.ErrWrongKey.
 type Unreadable struct {
-	ID  string
-	Err error
+	ID    string
+	Place Place
+	Err   error
 }
 
 // UnreadablePlace says why a place that is there cannot be read: its origin is damaged
@@ -27,6 +28,21 @@ type UnreadableHistory struct {
 	Timeline pg.Timeline
 	Err      error
 }
+
+// NeedsUnknown says that what a backup needs is not known, so that nothing it might need
+// may go. It wraps why.
+type NeedsUnknown struct {
+	ID  string
+	Err error
+}
+
+// Error implements error.
+func (n *NeedsUnknown) Error() string {
+	return fmt.Sprintf("what backup %s needs is not known: %v", n.ID, n.Err)
+}
+
+// Unwrap gives why.
+func (n *NeedsUnknown) Unwrap() error { return n.Err }
 
 // Error implements error.
 func (u *UnreadableHistory) Error() string {

@@ -13,6 +13,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
 	"github.com/salvor-dr/salvor/internal/expire"
+	"github.com/salvor-dr/salvor/internal/repo"
 )
 
 func backupsCommand(s *session) *cobra.Command {
@@ -77,11 +78,23 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 			all = append(all, stored{h, r.name})
 		}
 		for _, e := range bad {
-			unreadable = append(unreadable, fmt.Errorf("repository %s: %w", r.name, e))
+			unreadable = append(unreadable, &unreadableIn{r.name, e})
 		}
 	}
 	return all, unreadable, nil
 }
+
+// unreadableIn is a backup that cannot be read, with the repository that has it.
+type unreadableIn struct {
+	repo string
+	err  error
+}
+
+// Error implements error.
+func (u *unreadableIn) Error() string { return fmt.Sprintf("repository %s: %v", u.repo, u.err) }
+
+// Unwrap gives the *catalog.Unreadable.
+func (u *unreadableIn) Unwrap() error { return u.err }
 
 // listedView is a backup in the list. Later releases add what they know of it.
 type listedView struct {
@@ -204,13 +217,13 @@ func backupsDeleteCommand(s *session, name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete ID", Short: "Delete one backup", Args: positional("ID"),
 		Long: `Delete one backup, and what only it needs. WAL is kept. The only backup of a
-cluster is not deleted unless --last says so.`,
+cluster is not deleted unless --last says so. A backup that is damaged can be deleted, too.`,
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			c, err := s.config()
 			if err != nil {
 				return err
 			}
-			b, err := s.findBackup(ctx, c, *name, args[0])
+			b, err := s.toDelete(ctx, c, *name, args[0])
 			if err != nil {
 				return err
 			}
@@ -218,8 +231,7 @@ cluster is not deleted unless --last says so.`,
 				return err // before anybody is asked to confirm it
 			}
 			if plan {
-				return s.out.document(map[string]any{"id": b.head.ID, "repository": b.repo, "would_delete": true},
-					details{{"would delete", b.head.ID}, {"repository", b.repo}, {"stopped", formatTime(b.head.StoppedAt)}, {"frees at most", formatBytes(int64(b.head.Stored))}})
+				return s.planDelete(b)
 			}
 			if err := s.confirm("This deletes backup", b.head.ID); err != nil {
 				return err
@@ -230,6 +242,29 @@ cluster is not deleted unless --last says so.`,
 	cmd.Flags().BoolVar(&last, "last", false, "also if it is the only backup of the cluster")
 	planFlag(cmd, &plan)
 	return cmd
+}
+
+// toDelete finds a backup, also one with a damaged head, of which no more is known then
+// than where it is.
+func (s *session) toDelete(ctx context.Context, c *config.Config, name, id string) (stored, error) {
+	b, err := s.findBackup(ctx, c, name, id)
+	var bad *catalog.Unreadable
+	var in *unreadableIn
+	if err == nil || !errors.Is(err, repo.ErrDamaged) || !errors.As(err, &bad) || !errors.As(err, &in) {
+		return b, err
+	}
+	s.log.Warn("this backup is damaged, and can not be restored", "backup", id, "error", err.Error())
+	p := bad.Place
+	return stored{catalog.Head{ID: id, Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation}, in.repo}, nil
+}
+
+// planDelete says what a removal would do.
+func (s *session) planDelete(b stored) error {
+	d := details{{"would delete", b.head.ID}, {"repository", b.repo}}
+	if !b.head.StoppedAt.IsZero() {
+		d = append(d, detail{"stopped", formatTime(b.head.StoppedAt)}, detail{"frees at most", formatBytes(int64(b.head.Stored))})
+	}
+	return s.out.document(map[string]any{"id": b.head.ID, "repository": b.repo, "would_delete": true}, d)
 }
 
 // keepsAnother fails with *expire.LastBackup if b is the only backup of its place.
@@ -257,6 +292,9 @@ func (s *session) deleteBackup(ctx context.Context, c *config.Config, b stored, 
 		return err
 	}
 	gone, err := expire.Delete(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: b.head.Place(), Clock: s.clock, Last: last}, b.head.ID)
+	if unknown := (*catalog.NeedsUnknown)(nil); errors.As(err, &unknown) && errors.Is(err, repo.ErrDamaged) {
+		return withHint(err, "`salvor backups delete "+unknown.ID+"` removes that one, which can not be restored, and then this can be run again")
+	}
 	if err != nil {
 		return err
 	}

@@ -54,32 +54,27 @@ type Options struct {
 	Last bool
 }
 
-// Delete removes one backup; a backup may run meanwhile. It fails with
-// catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one and
-// that is not allowed, with *InUse if a backup that is being made continues it, and
-// with *lock.Held while another removal runs.
+// Delete removes one backup; a backup may run meanwhile. Its own head may be damaged. It
+// fails with catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one
+// and that is not allowed, with *InUse if a backup that is being made continues it, with
+// *catalog.NeedsUnknown if another cannot be read and may need anything, and with
+// *lock.Held while another removal runs. A backup that is damaged itself goes before
+// *catalog.NeedsUnknown is given; what else it named goes with a later removal.
 func Delete(ctx context.Context, o Options, id string) (Removed, error) {
 	lease, ctx, err := o.Locks.Acquire(ctx, o.Place.RemovalLock(), nil)
 	if err != nil {
 		return Removed{}, err
 	}
 	defer lease.Release(context.WithoutCancel(ctx))
-	heads, err := catalog.Backups(ctx, o.Objects, o.Place)
+	r := removal{Options: o}
+	keys, err := r.choose(ctx, id)
 	if err != nil {
 		return Removed{}, err
 	}
-	i := slices.IndexFunc(heads, func(h catalog.Head) bool { return h.ID == id })
-	switch {
-	case i < 0:
-		return Removed{}, fmt.Errorf("%s: %w", id, catalog.ErrNoBackup)
-	case len(heads) == 1 && !o.Last:
-		return Removed{}, &LastBackup{id}
-	}
-	r := removal{Options: o}
 	if err := r.free(ctx, id); err != nil {
 		return r.removed, err
 	}
-	stone, err := r.bury(ctx, heads[i])
+	stone, err := catalog.WriteTombstone(ctx, o.Objects, o.Place, keys)
 	if err != nil {
 		return r.removed, err
 	}
@@ -137,18 +132,52 @@ type removal struct {
 	removed Removed
 }
 
-// bury writes the tombstone of a backup. If its list of packs is damaged they are
-// left for a sweep to find.
-func (r *removal) bury(ctx context.Context, h catalog.Head) (catalog.Tombstone, error) {
-	keys := catalog.PartNames(r.Place, h.ID)
-	infos, err := catalog.ReadPacks(ctx, r.Objects, h)
-	if err != nil && !errors.Is(err, repo.ErrDamaged) {
-		return catalog.Tombstone{}, err
+// choose finds the backup to remove, refuses where that must not be, and lists what it
+// consists of beside its head. If its list of packs is damaged they are left for a sweep
+// to find.
+func (r *removal) choose(ctx context.Context, id string) ([]string, error) {
+	heads, unreadable, err := catalog.ReadHeads(ctx, r.Objects, r.Place)
+	if err != nil {
+		return nil, err
 	}
+	packs := func() ([]catalog.NamedPack, error) { return nil, fmt.Errorf("%s: %w", id, catalog.ErrNoBackup) }
+	kept, damaged := 0, false
+	for _, h := range heads {
+		if h.ID != id {
+			kept++
+			continue
+		}
+		packs = func() ([]catalog.NamedPack, error) { return catalog.ReadPacks(ctx, r.Objects, h) }
+	}
+	unreadable = slices.DeleteFunc(unreadable, func(err error) bool {
+		u := (*catalog.Unreadable)(nil)
+		if !errors.As(err, &u) || u.ID != id {
+			return false
+		}
+		damaged = true
+		packs = func() ([]catalog.NamedPack, error) {
+			if !errors.Is(err, repo.ErrDamaged) {
+				return nil, err // a later release, or another key, knows what it is
+			}
+			return catalog.ReadPacksOf(ctx, r.Objects, r.Place, id)
+		}
+		return true
+	})
+	infos, err := packs()
+	switch {
+	case err != nil && (errors.Is(err, catalog.ErrNoBackup) || !errors.Is(err, repo.ErrDamaged)):
+		return nil, err
+	case kept == 0 && !r.Last:
+		return nil, &LastBackup{id}
+	}
+	keys := catalog.PartNames(r.Place, id)
 	for _, i := range infos {
 		keys = append(keys, r.Place.PackName(i.ID))
 	}
-	return catalog.WriteTombstone(ctx, r.Objects, r.Place, keys)
+	if damaged || err != nil {
+		return keys, nil // it goes in any case, or of two such backups none could; its packs wait
+	}
+	return keys, catalog.KnowNeeds(ctx, r.Objects, unreadable)
 }
 
 // free fails with *InUse if a backup that is being made continues the given one.
@@ -166,7 +195,7 @@ func (r *removal) free(ctx context.Context, id string) error {
 			return nil // it was cut off
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("whether backup %s, which continues it, is being made is not known: %w", b.ID, err)
 		}
 		return &InUse{id, b.ID}
 	}

@@ -2,8 +2,10 @@ package expire
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -397,24 +399,169 @@ func TestOneRemoval(t *testing.T) {
 	}
 }
 
-// What a kept backup names is not known if its list cannot be read: nothing goes.
+// damage spoils an object of a backup.
+func (d *depot) damage(id, part string) {
+	d.t.Helper()
+	name := strings.TrimSuffix(catalog.HeadName(d.o.Place, id), "head") + part
+	b, err := store.Get(context.Background(), d.st, name, 1<<20)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if _, err := store.Put(context.Background(), d.st, name, b, store.CreateOptions{}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// What a kept backup names is not known if its list cannot be read: nothing goes, of
+// other backups neither.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
-	for _, part := range []string{"head", "packs"} {
+	for _, spoilt := range [][]string{{"packs"}, {"head", "packs"}} {
 		d := newDepot(t)
 		d.addPack()
 		d.addPack()
-		first, second := d.addBackup(true, 0), d.addBackup(true, 1)
-		name := strings.TrimSuffix(catalog.HeadName(d.o.Place, first), "head") + part
-		if _, err := store.Put(t.Context(), d.st, name, []byte("no object of ours"), store.CreateOptions{}); err != nil {
-			t.Fatal(err)
+		first, second, third := d.addBackup(true, 0), d.addBackup(true, 1), d.addBackup(true, 1)
+		for _, part := range spoilt {
+			d.damage(first, part)
 		}
-		if _, err := Delete(t.Context(), d.o, second); !errors.Is(err, repo.ErrDamaged) && !errors.Is(err, repo.ErrUnknownFormat) {
-			t.Errorf("%s: %v", part, err)
+		var unknown *catalog.NeedsUnknown
+		if _, err := Delete(t.Context(), d.o, second); !errors.Is(err, repo.ErrDamaged) || !errors.As(err, &unknown) || unknown.ID != first {
+			t.Errorf("%s: %v", spoilt, err)
 		}
 		for _, i := range d.packs {
 			if _, err := d.st.Stat(t.Context(), d.o.Place.PackName(i.ID)); err != nil {
-				t.Errorf("%s: %v", part, err)
+				t.Errorf("%s: %v", spoilt, err)
+			}
+		}
+		// The way out: the backup that is of no use goes itself.
+		if _, err := Delete(t.Context(), d.o, first); err != nil {
+			t.Errorf("%s: deleting the damaged one: %v", spoilt, err)
+		}
+		if _, err := Sweep(t.Context(), d.o, 0); err != nil {
+			t.Errorf("%s: %v", spoilt, err)
+		}
+		kept := []string{third}
+		if _, err := d.st.Stat(t.Context(), catalog.HeadName(d.o.Place, second)); err == nil {
+			kept = append(kept, second)
+		}
+		d.exactly(kept)
+	}
+}
+
+// A backup whose head is damaged keeps what it names, and keeps nobody from deleting
+// others. A head of a later release keeps everything, and stays.
+func TestDamagedHead(t *testing.T) {
+	t.Parallel()
+	d := newDepot(t)
+	for range 3 {
+		d.addPack()
+	}
+	first, second, third := d.addBackup(true, 0, 1), d.addBackup(true, 1, 2), d.addBackup(true, 1)
+	d.damage(first, "head")
+	var last *LastBackup
+	if _, err := Delete(t.Context(), d.o, second); err != nil {
+		t.Errorf("deleting another: %v", err)
+	}
+	d.gone(second)
+	d.exactly([]string{first, third})
+	if _, err := Delete(t.Context(), d.o, third); !errors.As(err, &last) {
+		t.Errorf("deleting the last that can be read: %v", err)
+	}
+	if gone, err := Sweep(t.Context(), d.o, 0); err != nil || gone.Objects != 0 {
+		t.Errorf("a sweep removes %+v, %v", gone, err)
+	}
+	if _, err := Delete(t.Context(), d.o, first); err != nil {
+		t.Errorf("deleting the damaged one: %v", err)
+	}
+	d.exactly([]string{third})
+
+	later := d.addBackup(true, 1)
+	name := catalog.HeadName(d.o.Place, later)
+	b, err := store.Get(t.Context(), d.st, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[8]++
+	binary.LittleEndian.PutUint32(b[108:], crc32.Checksum(b[:108], crc32.MakeTable(crc32.Castagnoli)))
+	if _, err := store.Put(t.Context(), d.st, name, b, store.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fourth := d.addBackup(true, 1)
+	for _, id := range []string{later, fourth} {
+		if _, err := Delete(t.Context(), d.o, id); !errors.Is(err, repo.ErrUnknownFormat) {
+			t.Errorf("beside a head of a later release: %v", err)
+		}
+	}
+	d.exactly([]string{third, later, fourth})
+}
+
+// Whatever is damaged and deleted: of each backup that has a head, damaged or not, all
+// stays that it names; and when those that are damaged have been deleted, nothing is left
+// over.
+func TestDamagedProperty(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDepot(t)
+		packs := rapid.IntRange(1, 6).Draw(t, "packs")
+		for range packs {
+			d.addPack()
+		}
+		some := rapid.SliceOfNDistinct(rapid.IntRange(0, packs-1), 0, packs, rapid.ID[int])
+		var ids, spoilt []string
+		for range rapid.IntRange(2, 5).Draw(t, "backups") {
+			id := d.addBackup(true, some.Draw(t, "names")...)
+			ids = append(ids, id)
+			for _, part := range []string{"head", "packs"} {
+				if rapid.IntRange(0, 3).Draw(t, "damaged "+part) == 0 {
+					d.damage(id, part)
+					spoilt = append(spoilt, id)
+				}
+			}
+		}
+		remove := func(id string) {
+			_, err := Delete(context.Background(), d.o, id)
+			_, there := d.st.Stat(context.Background(), catalog.HeadName(d.o.Place, id))
+			if err == nil && there == nil {
+				t.Fatalf("backup %s is there after it was deleted", id)
+			}
+			if errors.Is(there, store.ErrNotFound) {
+				ids = slices.DeleteFunc(ids, func(other string) bool { return other == id })
+			}
+			d.holds(ids)
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "deletions") {
+			if len(ids) > 0 {
+				remove(rapid.SampledFrom(ids).Draw(t, "delete"))
+			}
+		}
+		d.o.Last = true
+		for _, id := range spoilt {
+			if slices.Contains(ids, id) {
+				remove(id)
+			}
+			if slices.Contains(ids, id) {
+				t.Fatalf("damaged backup %s cannot be deleted", id)
+			}
+		}
+		if _, err := Sweep(context.Background(), d.o, 0); err != nil {
+			t.Fatal(err)
+		}
+		d.exactly(ids)
+	})
+}
+
+// holds fails unless all that these backups name is there.
+func (d *depot) holds(ids []string) {
+	d.t.Helper()
+	for _, id := range ids {
+		keys := append(catalog.PartNames(d.o.Place, id), catalog.HeadName(d.o.Place, id))
+		for _, n := range d.made[id] {
+			keys = append(keys, d.o.Place.PackName(d.packs[n].ID))
+		}
+		for _, k := range keys {
+			if _, err := d.st.Stat(context.Background(), k); err != nil {
+				d.t.Fatalf("backup %s is kept, and lacks %s: %v", id, k, err)
 			}
 		}
 	}
