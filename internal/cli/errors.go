@@ -86,6 +86,7 @@ func sentinels() []sentinel {
 		{catalog.ErrNoMarker, exitNotNow, "not_initialised", "`salvor init` makes a place for the cluster in its repositories"},
 		{fetch.ErrAbsent, exitAbsent, "absent", ""},
 		{archive.ErrForeign, exitFailed, "foreign_file", "does archive_command use the configuration of this cluster?"},
+		{archive.ErrCodec, exitFailed, "codec_fault", "nothing was archived, and PostgreSQL tries again; if it comes again, check this machine's memory, or set wal.compression: none"},
 		{lock.ErrLost, exitFailed, "lock_lost", "another process took the work over: was this one stopped for long?"},
 		{storeopen.ErrURL, exitUsage, "url_invalid", "a repository's url is as file:///var/lib/salvor/repo or s3://bucket/prefix?region=eu-west-1"},
 		{store.ErrUnsafe, exitRepository, "store_unsafe", "use another object store: locks and backups rely on what this one ignores"},

@@ -47,6 +47,7 @@ func TestErrorsOfEngines(t *testing.T) {
 		{&expire.LastBackup{ID: "b1"}, 4, "last_backup", true},
 		{fetch.ErrAbsent, 6, "absent", false},
 		{archive.ErrForeign, 1, "foreign_file", true},
+		{archive.ErrCodec, 1, "codec_fault", true},
 		{&archive.Conflict{File: segment, Repository: "local"}, 1, "conflict", true},
 		{&archive.Unregistered{Repository: "local"}, 4, "foreign_incarnation", true},
 		{&lock.Held{What: "backup"}, 4, "locked", true},

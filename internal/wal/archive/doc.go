@@ -14,6 +14,11 @@
 // incarnation that the repository has a place for. So a restored copy can not
 // archive into the place of its original.
 //
+// A segment is read once, in parts, while two goroutines work: one hashes and scans
+// what it reads, the other compresses and seals. Of what was compressed the first part
+// and some of the others are decompressed again and compared, before anything is
+// reported stored.
+//
 // As the segment passes it is hashed, and an index is made of the records in it
 // that matter to a restore (pg/walrec) and a summary of the blocks that they change
 // (wal/summary), for incremental backups; all are stored in the same object.

@@ -11,6 +11,10 @@ import (
 // ErrForeign says that a file is not what its name says, or not of this cluster.
 var ErrForeign = errors.New("the file does not belong here")
 
+// ErrCodec says that what was compressed does not come back as it was: a fault of
+// the codec or of the machine.
+var ErrCodec = errors.New("what was compressed does not decompress to what it was")
+
 // Conflict says that a repository holds another content under the file's name.
 type Conflict struct {
 	File       string

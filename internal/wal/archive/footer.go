@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,28 +11,31 @@ import (
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/walrec"
-	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/wal/summary"
 )
 
-// footer makes the object's last frame, in one pass over the segment: its digest,
-// the index, and the summary of the blocks that it changes.
+// footer reads the segment, hands its parts on, and makes the object's last frame of
+// them: the digest, the index, and the summary of the blocks that it changes.
 //
 // Of a record that crosses the segment's end the Scanner keeps no more than
 // walrec.DefaultMaxFragment, so that neither memory nor the frame grows with it. If
 // more would have mattered, the summary says so when it is joined
 // (summary.CutRecord). A segment that a promotion cut off has a summary up to where
 // its WAL ends; what comes after it on the old timeline does no harm in a summary.
-func (p *push) footer(f *os.File) ([]byte, error) {
+func (p *push) footer(ctx context.Context, f *os.File, parts *parts) ([]byte, error) {
 	changes := summary.NewBuilder()
 	scan, err := walrec.NewScanner(walrec.Options{Records: changes.Record})
 	if err != nil {
 		return nil, err
 	}
 	hash := blake3.New()
-	if err := p.copyTo(io.MultiWriter(hash, scan), f); err != nil {
-		return nil, err
+	err = parts.each(ctx, f, int64(p.size), func(b []byte) {
+		_, _ = hash.Write(b) // neither ever fails
+		_, _ = scan.Write(b)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", p.path, err)
 	}
 	doc := catalog.WALFooter{Size: int64(p.size), SystemID: p.place.SystemID}
 	hash.Digest().Read(doc.Digest[:])
@@ -55,8 +59,8 @@ func (p *push) indexAlone(f *os.File, why error) (walrec.Index, error) {
 	if err != nil {
 		return walrec.Index{}, err
 	}
-	if err := p.copyTo(scan, f); err != nil {
-		return walrec.Index{}, err
+	if _, err := io.Copy(scan, io.NewSectionReader(f, 0, int64(p.size))); err != nil {
+		return walrec.Index{}, fmt.Errorf("reading %s: %w", p.path, err)
 	}
 	index, err := scan.Finish()
 	if err != nil {
@@ -75,15 +79,4 @@ func encodeFooter(doc catalog.WALFooter) ([]byte, error) {
 	}
 	doc.Changes = nil
 	return doc.Encode()
-}
-
-func (p *push) copyTo(w io.Writer, f *os.File) error {
-	size, err := io.CopyBuffer(w, io.NewSectionReader(f, 0, int64(p.size)), make([]byte, chunk.MaxPlain))
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", p.path, err)
-	}
-	if size != int64(p.size) {
-		return fmt.Errorf("%s became shorter while it was read", p.path)
-	}
-	return nil
 }

@@ -67,8 +67,8 @@ func (p *push) check(f *os.File) error {
 	return nil
 }
 
-// store writes the segment's object. One goroutine hashes and indexes while
-// another compresses and seals.
+// store writes the segment's object. One goroutine reads the segment, once, and
+// hashes and scans what it has read, while another compresses and seals that.
 func (p *push) store(ctx context.Context, r Repository, f *os.File) (uint64, error) {
 	w, err := r.Objects.Create(ctx, repo.NewID(), p.object(), seal.WALSegment)
 	if err != nil {
@@ -76,13 +76,15 @@ func (p *push) store(ctx context.Context, r Repository, f *os.File) (uint64, err
 	}
 	defer w.Abort() // nothing after Commit
 	var footer []byte
-	var g errgroup.Group
+	parts := newParts()
+	g, reading := errgroup.WithContext(ctx)
 	g.Go(func() error {
+		defer close(parts.read)
 		var err error
-		footer, err = p.footer(f)
+		footer, err = p.footer(reading, f, parts)
 		return err
 	})
-	g.Go(func() error { return p.frames(ctx, w, f) })
+	g.Go(func() error { return p.frames(w, parts) })
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
@@ -92,16 +94,24 @@ func (p *push) store(ctx context.Context, r Repository, f *os.File) (uint64, err
 	return w.Size(), nil
 }
 
-func (p *push) frames(ctx context.Context, w *seal.Writer, f *os.File) error {
+// frames writes a frame for each part of the segment.
+func (p *push) frames(w *seal.Writer, parts *parts) error {
 	enc, err := chunk.NewFastEncoder(p.Codec)
 	if err != nil {
 		return err
 	}
-	return eachSlice(ctx, f, func(b []byte) error {
-		codec, data := enc.Encode(b)
-		_, err := w.Frame(codec, data, len(b))
-		return err
-	})
+	var check decodeCheck
+	for s := range parts.read {
+		codec, data := enc.Encode(s.data)
+		if err := check.sample(codec, data, s.data); err != nil {
+			return fmt.Errorf("compressing %s: %w", p.path, err)
+		}
+		if _, err := w.Frame(codec, data, len(s.data)); err != nil {
+			return err
+		}
+		parts.release(s)
+	}
+	return nil
 }
 
 func (p *push) warn(format string, args ...any) {
@@ -195,25 +205,4 @@ func (p *push) fork(ctx context.Context, r Repository) (pg.LSN, bool, error) {
 	}
 	fork, ok := a.ForkOf(p.file.Timeline)
 	return fork, ok && fork < p.file.Segment.End(p.size), nil
-}
-
-// eachSlice calls use with the file's bytes, chunk.MaxPlain at a time.
-func eachSlice(ctx context.Context, f *os.File, use func([]byte) error) error {
-	buf := make([]byte, chunk.MaxPlain)
-	for at := int64(0); ; {
-		n, err := f.ReadAt(buf, at)
-		if n > 0 {
-			if err := use(buf[:n]); err != nil {
-				return err
-			}
-		}
-		switch at += int64(n); {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("reading %s: %w", f.Name(), err)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-	}
 }
