@@ -88,6 +88,9 @@ func (w *Writer) frame(codec chunk.Codec, payload []byte, plain int, flags byte)
 		Stored: uint32(frameHeaderSize + len(payload) + tagSize), Plain: uint32(plain),
 	}
 	head := frameHeader{ordinal: w.ordinal, sealed: uint32(len(payload) + tagSize), plain: uint32(plain), codec: codec, flags: flags}
+	if need := int(ref.Stored); cap(w.buf) < need {
+		w.buf = make([]byte, 0, max(need, 2*cap(w.buf))) // Seal would take just what each frame needs
+	}
 	w.buf = head.appendTo(w.buf[:0])
 	var extra [32]byte
 	w.buf = w.aead.Seal(w.buf, nonce(w.ordinal), payload, head.extra(&extra, w.head.id()))
