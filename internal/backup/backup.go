@@ -83,6 +83,7 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 	}
 	defer b.Abort(context.WithoutCancel(ctx))
 	r.begin(b)
+	r.Events.Phase("changes")
 	if err := r.databases(ctx); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type copied struct {
 	bad  []catalog.BadPage
 
 	read, pagesRead, pagesStored atomic.Uint64
+	spared                       atomic.Uint64 // bytes that were not read, since they are as before
 	adopted                      atomic.Uint64 // bytes, as stored
 	forwarded                    atomic.Uint64 // bytes of blocks that did not change, and were stored anew
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -12,9 +13,12 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/datadir"
 	"github.com/salvor-dr/salvor/internal/pg/page"
+	"github.com/salvor-dr/salvor/internal/pg/walrec"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
+	"github.com/salvor-dr/salvor/internal/wal/summary"
 )
 
 // field is a data directory whose files change at random, as a server would change
@@ -109,7 +113,7 @@ func TestIncremental(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, detect := range []catalog.Detector{catalog.ByLSN, catalog.ByHash} {
+	for _, detect := range []catalog.Detector{catalog.ByWAL, catalog.ByLSN, catalog.ByHash} {
 		t.Run(string(detect), func(t *testing.T) {
 			t.Parallel()
 			detects(t, detect, seed)
@@ -133,8 +137,11 @@ func detects(t *testing.T, detect catalog.Detector, seed uint64) {
 			t.Fatal(err)
 		}
 		r.head.StartLSN = f.lsn + 1
-		r.store(t, func() {})
 		after := tree(t, f.dir)
+		if detect == catalog.ByWAL {
+			r.prior.changes = f.changes(before, after)
+		}
+		r.store(t, func() {})
 		same(t, after, tree(t, r.restored(t)))
 		changed := 0
 		for name, data := range after {
@@ -153,6 +160,28 @@ func detects(t *testing.T, detect catalog.Detector, seed uint64) {
 		}
 		last = r
 	}
+}
+
+// changes is what WAL would tell of what happened: at least what differs.
+func (f *field) changes(before, after map[string][]byte) *summary.Map {
+	m := summary.NewMap()
+	for name, data := range after {
+		relation, is := datadir.ParseRelation(name)
+		if !is {
+			continue
+		}
+		l := walrec.RelFileLocator{Tablespace: relation.Tablespace, Database: relation.Database, Number: relation.Number}
+		old := before[name]
+		for at := 0; at < len(data); at += 8192 {
+			if at >= len(old) || !bytes.Equal(data[at:at+8192], old[at:at+8192]) || f.rng.IntN(50) == 0 {
+				m.Block(l, uint8(relation.Fork), uint32(at/8192))
+			}
+		}
+		if len(data) < len(old) {
+			m.Limit(l, uint8(relation.Fork), uint32(len(data)/8192))
+		}
+	}
+	return m
 }
 
 func live(r *run) map[repo.ID]int64 {

@@ -27,7 +27,7 @@ type Options struct {
 	Locks      *lock.Locks
 
 	Kind           Kind
-	Detect         catalog.Detector // of an incremental backup, "" chooses
+	Detect         catalog.Detector // of an incremental backup, "" chooses the best
 	Codec          chunk.Codec
 	Workers        int           // readers, at least 1
 	RateLimit      int64         // bytes read per second, 0: no limit
@@ -66,9 +66,6 @@ func (o *Options) validate() error {
 		return fmt.Errorf("a rate limit of %d bytes a second makes no sense", o.RateLimit)
 	case o.Conn == nil || o.Objects == nil || o.Locks == nil || o.Clock == nil:
 		return errors.New("a backup needs a connection, a repository and a clock")
-	}
-	if o.Detect == "" {
-		o.Detect = catalog.ByLSN
 	}
 	if o.ArchiveTimeout == 0 {
 		o.ArchiveTimeout = DefaultArchiveTimeout

@@ -111,6 +111,9 @@ func (r *run) begun(ctx context.Context, b *conn.Backup) error {
 	if err == nil {
 		err = r.intact(ctx, catalog.PackInfos(r.prior.packs))
 	}
+	if err == nil {
+		err = r.detect(ctx, b)
+	}
 	if errors.Is(err, repo.ErrDamaged) {
 		h := r.parent
 		r.parent, r.prior = nil, nil

@@ -35,6 +35,8 @@ type file struct {
 	once     sync.Once     // for what the parent has, in an incremental backup
 	replaces *catalog.File // the parent's entry of that path, or nil
 	before   *before       // the same where it fits, or nil
+	sparse   bool          // only reads are read: all else is as before
+	reads    []extent      // in order
 	failed   error
 }
 

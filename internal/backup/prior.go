@@ -16,6 +16,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/pack"
+	"github.com/salvor-dr/salvor/internal/wal/summary"
 )
 
 // prior is the backup that an incremental one continues: its parent.
@@ -26,6 +27,7 @@ type prior struct {
 	reader  *pack.Reader
 	footers *pack.Footers
 	stale   map[repo.ID]bool // packs whose live blocks are stored anew
+	changes *summary.Map     // what the WAL changed since; nil where every page is read
 	bad     map[string]bool  // files with pages that did not check
 	strange map[pg.OID]bool  // databases that may not be those that the parent has
 }
@@ -112,6 +114,7 @@ func (r *run) remember(ctx context.Context, f *file) error {
 		if f.failed = err; err == nil && ok {
 			f.replaces = &e
 			f.before, f.failed = r.prior.fit(ctx, e, f)
+			r.prior.narrow(f)
 		}
 	})
 	return f.failed
@@ -134,6 +137,65 @@ func (p *prior) blocks(ctx context.Context, e catalog.File) (chunk.Map, error) {
 	return catalog.FileMap(ctx, p.head, e, p.reader, new(pack.Scratch))
 }
 
+// narrow notes what is to be read of a file, if that is not all of it: what the WAL
+// changed, and what is in stale packs.
+func (p *prior) narrow(f *file) {
+	if p.changes == nil || f.before == nil || !f.entry.IsRelation || p.bad[f.entry.Path] {
+		return
+	}
+	block := int64(f.block)
+	changed := p.changes.Changed(summary.File{
+		Relation: f.entry.Relation, First: uint64(f.base),
+		// A block at the end that is not whole is read.
+		Had: uint32(f.before.Size / uint64(block)), Has: uint32((f.entry.Size + block - 1) / block),
+	})
+	if changed.All() {
+		return
+	}
+	f.sparse = true
+	for first, count := range changed.Runs() {
+		f.reads = append(f.reads, extent{int64(first) * block, min(int64(first+count)*block, f.entry.Size)})
+	}
+	if len(p.stale) == 0 {
+		return
+	}
+	for _, r := range f.before.blocks.Runs {
+		if end := min(int64(r.End())*block, f.entry.Size); !r.Zero && p.stale[r.Ref.Pack] && int64(r.First)*block < end {
+			f.reads = append(f.reads, extent{int64(r.First) * block, end})
+		}
+	}
+	f.reads = union(f.reads)
+}
+
+// extent is bytes of a file, from start to before end.
+type extent struct{ start, end int64 }
+
+// union puts extents in order, and those together that overlap or touch.
+func union(all []extent) []extent {
+	slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.start, b.start) })
+	out := all[:0]
+	for _, e := range all {
+		if k := len(out) - 1; k >= 0 && e.start <= out[k].end {
+			out[k].end = max(out[k].end, e.end)
+		} else {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// extents gives what is to be read of a range, in order.
+func (f *file) extents(p *part) []extent {
+	if !f.sparse {
+		return []extent{{p.start, p.end}}
+	}
+	var out []extent
+	for i := sort.Search(len(f.reads), func(i int) bool { return f.reads[i].end > p.start }); i < len(f.reads) && f.reads[i].start < p.end; i++ {
+		out = append(out, extent{max(p.start, f.reads[i].start), min(p.end, f.reads[i].end)})
+	}
+	return out
+}
+
 // firstNormalLSN is the least LSN that a page can have from the WAL: lower ones are
 // made up where there is none (FirstNormalUnloggedLSN, xlogdefs.h).
 const firstNormalLSN = 1000
@@ -153,6 +215,23 @@ func (r *run) unchanged(f *file, b []byte) bool {
 // length is how many bytes block n has: all but the last have the block's size.
 func (b *before) length(n uint64) int {
 	return int(min(uint64(b.Block), b.Size-n*uint64(b.Block)))
+}
+
+// appendTo appends the runs of the blocks from first to before end.
+func (b *before) appendTo(runs []chunk.Run, first, end uint64) []chunk.Run {
+	all := b.blocks.Runs
+	for i := sort.Search(len(all), func(i int) bool { return all[i].End() > first }); i < len(all) && all[i].First < end; i++ {
+		r := all[i]
+		if skip := uint32(max(first, r.First) - r.First); skip > 0 {
+			r.First, r.Blocks = first, r.Blocks-skip
+			if !r.Zero {
+				r.Slot += skip
+			}
+		}
+		r.Blocks = uint32(min(r.End(), end) - r.First)
+		runs = appendRun(runs, r)
+	}
+	return runs
 }
 
 // run gives the run that holds block n, cut down to it.

@@ -15,8 +15,23 @@ const rwfDontCache = 0x80
 // reader reads a file without displacing what the database has in the page cache,
 // where the kernel and the file system can.
 type reader struct {
-	file  *os.File
-	plain bool // the kernel or the file system can't
+	path  string
+	file  *os.File // nil until open
+	plain bool     // the kernel or the file system can't
+}
+
+// open opens the file, unless it is open.
+func (r *reader) open() (err error) {
+	if r.file == nil {
+		r.file, err = os.Open(r.path)
+	}
+	return err
+}
+
+func (r *reader) close() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
 }
 
 // readAt fills b from the file's bytes at the given place. It gives io.EOF when the

@@ -92,52 +92,78 @@ func (w *worker) read(ctx context.Context, f *file, p *part) error {
 	return w.flush(ctx, f, p)
 }
 
-// scan reads one range of a file, and gathers what is to be stored.
+// scan reads what is to be read of one range of a file, and gathers what is to be
+// stored. The rest is as the parent has it.
 func (w *worker) scan(ctx context.Context, f *file, p *part) error {
-	in, err := os.Open(filepath.Join(w.run.DataDir, f.entry.Path))
-	if errors.Is(err, fs.ErrNotExist) {
-		p.gone = true
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	src := reader{file: in}
-	for at := p.start; ; {
-		size := w.next(f, p, at)
-		if size == 0 {
+	src := reader{path: filepath.Join(w.run.DataDir, f.entry.Path)}
+	defer src.close()
+	for _, e := range f.extents(p) {
+		w.keep(f, p, p.start+p.got, e.start)
+		err := src.open()
+		if errors.Is(err, fs.ErrNotExist) {
+			p.gone = true
 			return nil
 		}
-		if err := w.limit.wait(ctx, size); err != nil {
+		if err != nil {
 			return err
+		}
+		if whole, err := w.span(ctx, f, p, &src, e); err != nil || !whole {
+			return err
+		}
+	}
+	if f.sparse {
+		w.keep(f, p, p.start+p.got, p.end)
+	}
+	return nil
+}
+
+// keep takes over the parent's blocks between two places of a range.
+func (w *worker) keep(f *file, p *part, from, to int64) {
+	if from >= to {
+		return
+	}
+	p.runs = f.before.appendTo(p.runs, uint64(from)/uint64(f.block), uint64(to)/uint64(f.block))
+	p.got += to - from
+	w.copied.spared.Add(uint64(to - from))
+	w.progress(0)
+}
+
+// span reads an extent, and says whether it was all there: if not, the file has ended.
+func (w *worker) span(ctx context.Context, f *file, p *part, src *reader, e extent) (bool, error) {
+	for at := e.start; ; {
+		size := w.next(f, e, at)
+		if size == 0 {
+			return true, nil
+		}
+		if err := w.limit.wait(ctx, size); err != nil {
+			return false, err
 		}
 		n, err := src.readAt(w.buf[:size], at)
 		if err != nil && err != io.EOF {
-			return err
+			return false, err
 		}
 		if n > 0 {
 			if err := w.slice(ctx, f, p, at, w.buf[:n]); err != nil {
-				return err
+				return false, err
 			}
 			at += int64(n)
 			p.got += int64(n)
 			w.progress(n)
 		}
 		if n < size {
-			return nil // its end, or what is left after a truncation
+			return false, nil // its end, or what is left after a truncation
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 	}
 }
 
 // next says how much to read at a place: a relation as far as it was listed, the
 // rest comes from the WAL; any other file, such as a configuration, to its end.
-func (w *worker) next(f *file, p *part, at int64) int {
-	if f.entry.IsRelation || p.end < f.entry.Size {
-		return int(min(int64(len(w.buf)), p.end-at))
+func (w *worker) next(f *file, e extent, at int64) int {
+	if f.entry.IsRelation || e.end < f.entry.Size {
+		return int(min(int64(len(w.buf)), e.end-at))
 	}
 	const most = 1 << 30 // of growth: a file that grows faster than it is read must end
 	if at > f.entry.Size+most {
@@ -147,7 +173,7 @@ func (w *worker) next(f *file, p *part, at int64) int {
 }
 
 func (w *worker) progress(n int) {
-	done := w.copied.read.Add(uint64(n))
+	done := w.copied.read.Add(uint64(n)) + w.copied.spared.Load()
 	w.run.Events.Progress(done, uint64(w.copied.total))
 }
 

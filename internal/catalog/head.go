@@ -32,6 +32,7 @@ type Detector string
 
 // The detectors.
 const (
+	ByWAL  Detector = "wal"  // the WAL between the two tells, and no other pages are read
 	ByLSN  Detector = "lsn"  // every page is read, and its LSN compared with the parent's start
 	ByHash Detector = "hash" // every page is read, and compared with the hash that the parent has
 )

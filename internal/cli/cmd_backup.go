@@ -43,7 +43,7 @@ restorable, when the command says so: its WAL is in the repository by then.`,
 		Args: positional(),
 	}
 	choiceVar(cmd, &f.kind, "kind", []string{"auto", "full", "incremental"}, "auto makes an incremental backup whenever there is a usable earlier one")
-	choiceVar(cmd, &f.detect, "detect", []string{"", "lsn", "hash"}, "how an incremental backup finds changed pages: by their LSN, or by comparing all of them (default lsn)")
+	choiceVar(cmd, &f.detect, "detect", []string{"", "wal", "lsn", "hash"}, "how an incremental backup finds changed pages: by the WAL, which reads no others; by the LSN of each; or by comparing all (default the first that can be used)")
 	choiceVar(cmd, &f.checkpoint, "checkpoint", []string{"", "fast", "spread"}, "how the backup's checkpoint is made (else backup.checkpoint)")
 	fl := cmd.Flags()
 	fl.IntVar(&f.workers, "workers", 0, "files read at the same time (else backup.workers)")

@@ -45,6 +45,8 @@ func TestIncremental(t *testing.T) {
 		detect string
 		pg     pgtest.Options
 	}{
+		{name: "wal", detect: "wal"},
+		{name: "wal without checksums", detect: "wal", pg: pgtest.Options{ChecksumsOff: true}},
 		{name: "lsn", detect: "lsn"},
 		{name: "hash without checksums", detect: "hash", pg: pgtest.Options{ChecksumsOff: true}},
 	} {
@@ -178,7 +180,7 @@ func TestDeleteBesideIncremental(t *testing.T) {
 	s := newSite(t, siteOptions{})
 	s.cluster.Exec(kilometre)
 	full, parent := s.backup(), s.backup()
-	r := s.begin("backup", "--rate-limit", "8MB", "-o", "json")
+	r := s.begin("backup", "--detect", "lsn", "--rate-limit", "8MB", "-o", "json")
 	s.cluster.Eventually("the backup runs", func() bool { return len(s.objects("/running/")) > 0 })
 	s.ok("backups", "delete", full.ID, "--yes")
 	s.ends(exitNotNow, "backups", "delete", parent.ID, "--yes", "--last", "-o", "json").says(t, "in_use", parent.ID, "salvor job show")

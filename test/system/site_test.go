@@ -264,6 +264,8 @@ type backup struct {
 	Size      int64     `json:"size_bytes"`
 	Read      int64     `json:"read_bytes"`
 	Stored    int64     `json:"stored_bytes"`
+	PagesRead int64     `json:"pages_read"`
+	Detector  string    `json:"detector"`
 	Damaged   []struct {
 		Path  string `json:"path"`
 		Block int64  `json:"block"`
