@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/salvor-dr/salvor/internal/recent"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
@@ -18,15 +19,16 @@ const partsHeld = 8
 // grow with the table but by a path for each of its parts. Its methods may be called
 // by several goroutines.
 type FileFinder struct {
-	parts *FileParts
-	held  *recent.Values[int, []File]
+	parts   *FileParts
+	held    *recent.Values[int, []File]
+	readers sync.Pool // of *partReader: each is used by one goroutine at a time
 }
 
 // FindFiles reads the whole file table of a backup once, and so finds damage in it as
 // ReadFiles does.
 func FindFiles(ctx context.Context, objects *seal.Objects, h Head) (*FileFinder, error) {
 	parts, err := IndexFiles(ctx, objects, h, func(File) error { return nil })
-	return &FileFinder{parts, recent.New[int, []File](partsHeld)}, err
+	return &FileFinder{parts: parts, held: recent.New[int, []File](partsHeld)}, err
 }
 
 // Find gives the entry of a path, and false if the table has none.
@@ -52,7 +54,12 @@ func (f *FileFinder) Find(ctx context.Context, path string) (File, bool, error) 
 // part gives the entries of one part.
 func (f *FileFinder) part(ctx context.Context, n int) ([]File, error) {
 	return f.held.Get(n, func() (files []File, err error) {
-		err = f.parts.Read(ctx, n, func(e File) error {
+		r, ok := f.readers.Get().(*partReader)
+		if !ok {
+			r = &partReader{}
+		}
+		defer f.readers.Put(r)
+		err = r.read(ctx, f.parts.table, f.parts.frames[n], func(e File) error {
 			files = append(files, e)
 			return nil
 		})

@@ -3,6 +3,8 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,4 +63,35 @@ func TestFileParts(t *testing.T) {
 	if err := parts.Read(t.Context(), parts.Len()-1, func(File) error { return nil }); !errors.Is(err, repo.ErrDamaged) {
 		t.Errorf("cut since: %v", err)
 	}
+}
+
+// Several goroutines find, at the same time, what the table says.
+func TestFindFilesTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var want []File
+	for i := range 30_000 {
+		want = append(want, File{Kind: Regular, Path: fmt.Sprintf("base/1/%08d", i), Mode: 0o600, ModTime: minute(0), Size: uint64(i),
+			Block: chunk.SliceSize, Digest: chunk.Digest{Hi: uint64(i) * 0x9e3779b97f4a7c15}, Map: []byte{1, 2, byte(i)}})
+	}
+	finder, err := FindFiles(t.Context(), w.objects, w.table(want))
+	w.must(err)
+	if finder.parts.Len() < 4 {
+		t.Fatalf("%d parts", finder.parts.Len())
+	}
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(worker)))
+			for range 200 {
+				f := want[rng.IntN(len(want))]
+				got, ok, err := finder.Find(t.Context(), f.Path)
+				if d := cmp.Diff(f, got, sameFile); d != "" || !ok || err != nil {
+					t.Errorf("%s: %v, %v\n%s", f.Path, ok, err, d)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

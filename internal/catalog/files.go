@@ -275,6 +275,11 @@ type FileParts struct {
 	table  *seal.Opener
 	frames []repo.Ref
 	first  []string // path of the first entry of each
+	own    partReader
+}
+
+// partReader is the memory that a part is read with.
+type partReader struct {
 	frame  []byte
 	reader tableReader
 }
@@ -318,7 +323,7 @@ func IndexFiles(ctx context.Context, objects *seal.Objects, h Head, use func(Fil
 			}
 			return parts, nil
 		}
-		n, err := parts.reader.entries(name, f.Codec, f.Payload, f.Ref, ordered)
+		n, err := parts.own.reader.entries(name, f.Codec, f.Payload, f.Ref, ordered)
 		if err != nil {
 			return nil, err
 		}
@@ -332,16 +337,20 @@ func (p *FileParts) Len() int { return len(p.frames) }
 
 // Read calls use with each entry of a part, in order.
 func (p *FileParts) Read(ctx context.Context, part int, use func(File) error) error {
-	ref := p.frames[part]
-	p.frame = slices.Grow(p.frame[:0], int(ref.Stored))[:ref.Stored]
-	if err := p.table.ReadAt(ctx, ref.Offset, p.frame); err != nil {
+	return p.own.read(ctx, p.table, p.frames[part], use)
+}
+
+// read calls use with each entry of the part in a frame of the table.
+func (r *partReader) read(ctx context.Context, table *seal.Opener, ref repo.Ref, use func(File) error) error {
+	r.frame = slices.Grow(r.frame[:0], int(ref.Stored))[:ref.Stored]
+	if err := table.ReadAt(ctx, ref.Offset, r.frame); err != nil {
 		return err
 	}
-	codec, payload, err := p.table.Frame(p.frame, ref)
+	codec, payload, err := table.Frame(r.frame, ref)
 	if err != nil {
 		return err
 	}
-	_, err = p.reader.entries(p.table.Name(), codec, payload, ref, use)
+	_, err = r.reader.entries(table.Name(), codec, payload, ref, use)
 	return err
 }
 
