@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
@@ -17,8 +18,8 @@ type Plan struct {
 	Over     bool             // a delta restore would find something to keep
 	Compared uint64           // what would be read there and compared, bytes at most
 	Missing  uint64           // what is not there, bytes
-	Removed  uint64           // names that would go; of a directory only its own counts
-	Some     []string         // of them, the first few, relative to the data directory
+	Removed  uint64           // names that would go, with all below directories
+	Some     []string         // of them, the first few, relative to the data directory, and none below another
 }
 
 // Check says, without writing anything, whether Run would accept its options and
@@ -43,24 +44,46 @@ func Check(ctx context.Context, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return p, t.compare(ctx, parts, p.add)
+	return p, t.compare(ctx, parts, func(path string, want *catalog.File, have fs.FileInfo) (bool, error) {
+		if want == nil {
+			return false, p.remove(path, t.abs(path))
+		}
+		return p.add(*want, have), nil
+	})
 }
 
-// add counts one name.
-func (p *Plan) add(path string, want *catalog.File, have fs.FileInfo) (enter bool, err error) {
-	switch {
-	case want == nil:
-		if p.Removed++; len(p.Some) < removedShown {
-			p.Some = append(p.Some, path)
+// remove counts a name that would go.
+func (p *Plan) remove(path, abs string) error {
+	if len(p.Some) < removedShown {
+		p.Some = append(p.Some, path)
+	}
+	return filepath.WalkDir(abs, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
+		if d.IsDir() {
+			if is, err := mounted(path); err != nil {
+				return err
+			} else if is {
+				return fs.SkipDir
+			}
+		}
+		p.Removed++
+		return nil
+	})
+}
+
+// add counts what the backup has, and says whether the directory has a directory there.
+func (p *Plan) add(want catalog.File, have fs.FileInfo) (enter bool) {
+	switch {
 	case want.Kind != catalog.Regular:
 		link := have != nil && have.Mode()&fs.ModeSymlink != 0
-		return have != nil && have.IsDir() || link && path == walDir || want.Kind == catalog.TablespaceLink, nil
+		return have != nil && have.IsDir() || link && want.Path == walDir || want.Kind == catalog.TablespaceLink
 	case want.Path == datadir.ControlPath || have == nil || !have.Mode().IsRegular():
 		p.Missing += want.Size
 	default:
 		same := min(want.Size, uint64(have.Size()))
 		p.Compared, p.Missing = p.Compared+same, p.Missing+want.Size-same
 	}
-	return false, nil
+	return false
 }
