@@ -281,26 +281,44 @@ func (b backup) file(f *fields) []byte {
 // fill copies the blocks of a map into a file of zeros.
 func (b backup) fill(data []byte, block uint64, m *fields) {
 	check(m.bytes(1)[0] == 1 && m.uvarint() == block, "another map")
-	var packs [][]byte
-	for range m.uvarint() {
-		packs = append(packs, m.bytes(16))
+	type reference struct{ ordinal, offset, stored, plain uint64 }
+	type pack struct {
+		id        []byte
+		chunks    []reference
+		last, end uint64 // chunk and end of the last run
 	}
-	var pack []byte
-	var ordinal, offset, first uint64
-	for range m.uvarint() {
-		blocks := m.uvarint()
-		if blocks&1 == 1 {
-			if p := packs[m.uvarint()]; !bytes.Equal(p, pack) {
-				pack, ordinal, offset = p, 0, 0
-			}
-			ordinal, offset = ordinal+uint64(m.varint()), offset+uint64(m.varint())
-			stored, plain, slot := m.uvarint(), m.uvarint(), m.uvarint()
-			chunk := b.chunk(pack, ordinal, offset, stored, plain)
-			copy(data[first*block:], chunk[slot*block:min((slot+blocks/2)*block, plain)])
-			ordinal, offset = ordinal+1, offset+stored
+	packs := make([]pack, m.uvarint())
+	for i := range packs {
+		packs[i] = pack{id: m.bytes(16), chunks: make([]reference, m.uvarint())}
+		var want reference
+		for k := range packs[i].chunks {
+			c := reference{want.ordinal + uint64(m.varint()), want.offset + uint64(m.varint()), m.uvarint(), want.plain + uint64(m.varint())}
+			packs[i].chunks[k] = c
+			want = reference{ordinal: c.ordinal + 1, offset: c.offset + c.stored, plain: c.plain}
 		}
-		first += blocks / 2
 	}
+	lengths := make([]uint64, m.uvarint())
+	for i := range lengths {
+		lengths[i] = m.uvarint()
+	}
+	of, steps := fields{m.bytes(m.uvarint())}, fields{m.bytes(m.uvarint())}
+	first := uint64(0)
+	for _, n := range lengths {
+		blocks := n / 2
+		if n&1 == 1 {
+			p := &packs[of.uvarint()]
+			step := uint64(steps.varint())
+			if step != 0 {
+				p.last, p.end = p.last+step, 0
+			}
+			c, slot := p.chunks[p.last], p.end+uint64(m.varint())
+			chunk := b.chunk(p.id, c.ordinal, c.offset, c.stored, c.plain)
+			copy(data[first*block:], chunk[slot*block:min((slot+blocks)*block, c.plain)])
+			p.end = slot + blocks
+		}
+		first += blocks
+	}
+	check(len(of.b) == 0 && len(steps.b) == 0, "a list of another length")
 	check(len(m.b) == 0 && first == (uint64(len(data))+block-1)/block, "a map of another length")
 }
 

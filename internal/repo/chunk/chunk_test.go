@@ -179,6 +179,27 @@ func TestMapSize(t *testing.T) {
 	}
 }
 
+// So does that of a file of which every block was stored by another of many backups.
+func TestMapSizeInPieces(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	m := Map{Block: 8192, Runs: make([]Run, 16384)}
+	for round := range 60 {
+		ref, slot := repo.Ref{Pack: repo.ID{byte(round)}, Offset: 112, Stored: 50_000, Plain: MaxPlain}, uint32(0)
+		for i := range m.Runs {
+			if round > 0 && rng.IntN(18) > 0 {
+				continue
+			}
+			m.Runs[i] = Run{First: uint64(i), Blocks: 1, Ref: ref, Slot: slot}
+			if slot++; slot*m.Block == MaxPlain {
+				ref, slot = repo.Ref{Pack: ref.Pack, Ordinal: ref.Ordinal + 1, Offset: ref.End(), Stored: 50_000 + rng.Uint32N(9000), Plain: MaxPlain}, 0
+			}
+		}
+	}
+	if n := len(m.AppendTo(nil)); n > 6*len(m.Runs) {
+		t.Errorf("the map takes %d bytes, %d runs", n, len(m.Runs))
+	}
+}
+
 func FuzzParseMap(f *testing.F) {
 	f.Add(Map{Block: 8192, Runs: []Run{
 		{First: 0, Blocks: 4, Ref: repo.Ref{Pack: repo.ID{1}, Ordinal: 3, Offset: 112, Stored: 9000, Plain: 4 * 8192}},
