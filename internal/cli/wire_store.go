@@ -19,7 +19,7 @@ import (
 // it: limits where the configuration sets some, a meter where somebody reads what it
 // counts. create makes the place where it is missing.
 func (s *session) openStore(ctx context.Context, c config.Repository, create bool) (store.Store, error) {
-	o := storeopen.Options{Create: create, Retry: retry.Policy{Clock: s.clock, Repeating: s.repeating(c.Name)}}
+	o := storeopen.Options{Create: create, Retry: s.retryPolicy(c)}
 	if !c.Credentials.IsZero() {
 		for _, k := range []struct {
 			from config.Secret
@@ -43,6 +43,16 @@ func (s *session) openStore(ctx context.Context, c config.Repository, create boo
 		st = &metered{meter.New(st, s.clock), s.log.With("repository", c.Name)}
 	}
 	return st, nil
+}
+
+// retryPolicy is how what the place cannot do for the moment is tried again: for as long
+// as the configuration says, and as often as that takes.
+func (s *session) retryPolicy(c config.Repository) retry.Policy {
+	p := retry.Policy{Total: time.Duration(c.RetryFor), Clock: s.clock, Repeating: s.repeating(c.Name)}
+	if p.Total != retry.DefaultTotal && p.Total > 0 {
+		p.Attempts = retry.DefaultAttempts + int(p.Total/time.Second)
+	}
+	return p
 }
 
 // warnEvery is how often it is said that a repository does not answer: many requests

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/config"
 	"github.com/salvor-dr/salvor/internal/store"
 	"github.com/salvor-dr/salvor/internal/store/limit"
+	"github.com/salvor-dr/salvor/internal/store/retry"
 )
 
 // storeSession is a session whose log is read.
@@ -93,4 +96,22 @@ func TestRepeatingWarns(t *testing.T) {
 			t.Errorf("%d warnings in 25 seconds:\n%s", n, text)
 		}
 	})
+}
+
+// Requests are tried again for as long as the configuration says.
+func TestRetryFor(t *testing.T) {
+	t.Parallel()
+	s, _ := storeSession(slog.LevelInfo)
+	for _, total := range []time.Duration{time.Second, time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			p := s.retryPolicy(config.Repository{Name: "far", RetryFor: config.Duration(total)})
+			began := time.Now()
+			err := p.Do(t.Context(), func(context.Context) error { return store.ErrUnavailable })
+			took := time.Since(began)
+			// Within a minute the number of calls may end it before.
+			if !errors.Is(err, store.ErrUnavailable) || took > total || total != time.Minute && took < total-retry.DefaultPauseMax-time.Second {
+				t.Errorf("%s: %v after %s", total, err, took)
+			}
+		})
+	}
 }

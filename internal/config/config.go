@@ -102,6 +102,9 @@ type Repository struct {
 
 	// Most reads, writes and other operations under way in it at the same time, by one command, for a place that takes few. 0: as many as the workers make.
 	Operations int `json:"operations" default:"0" min:"0" max:"1024"`
+
+	// For how long a request is tried again that it cannot answer for the moment, as while the network is down.
+	RetryFor Duration `json:"retry_for" default:"1m" min:"1s"`
 }
 
 // Credentials are an access key of an object store.

@@ -81,7 +81,7 @@ func TestParseDefaults(t *testing.T) {
 		Postgres: Postgres{
 			DataDir: "/pg/data", Host: "/var/run/postgresql", Port: 5432, User: "postgres", Database: "postgres",
 		},
-		Repositories: []Repository{{Name: "local", URL: "file:///repo", Key: Secret{Env: "KEY"}, Encryption: AES256GCM}},
+		Repositories: []Repository{{Name: "local", URL: "file:///repo", Key: Secret{Env: "KEY"}, Encryption: AES256GCM, RetryFor: Duration(time.Minute)}},
 		Backup:       Backup{Compression: "zstd", Workers: 2, Checkpoint: "fast", ArchiveTimeout: Duration(time.Minute)},
 		WAL:          WAL{Method: "push", Compression: "s2"},
 	}
@@ -105,8 +105,8 @@ func TestParseFull(t *testing.T) {
 			Port: 5432, User: "postgres", Password: Secret{Env: "SALVOR_POSTGRES_PASSWORD"}, Database: "postgres",
 		},
 		Repositories: []Repository{
-			{Name: "local", URL: "file:///var/lib/salvor/repo", Key: Secret{File: "/etc/salvor/other.key"}, Encryption: AES256GCM},
-			{Name: "second", URL: "file:///elsewhere", Encryption: AES256GCM,
+			{Name: "local", URL: "file:///var/lib/salvor/repo", Key: Secret{File: "/etc/salvor/other.key"}, Encryption: AES256GCM, RetryFor: Duration(time.Minute)},
+			{Name: "second", URL: "file:///elsewhere", Encryption: AES256GCM, RetryFor: Duration(time.Minute),
 				Key: Secret{Command: []string{"vault", "read", "-field=key", "secret/salvor"}}},
 		},
 		Backup: Backup{Compression: "zstd", Workers: 8, RateLimit: 100 << 20, Checkpoint: "fast", ArchiveTimeout: Duration(5 * time.Minute)},
@@ -386,6 +386,7 @@ repositories:
   upload_limit: 0 # default
   download_limit: 0 # default
   operations: 0 # default
+  retry_for: 1m # default
 backup:
   compression: zstd # default
   workers: 8 # $SALVOR_BACKUP_WORKERS
@@ -427,8 +428,8 @@ func TestRenderRoundTrip(t *testing.T) {
 				Password: secret.Draw(t, "password"), Database: text.Draw(t, "database"),
 			},
 			Repositories: []Repository{
-				{Name: "first", URL: "file:///a%20b", Key: secret.Draw(t, "key"), Encryption: AES256GCM},
-				{Name: "second", URL: "s3://bucket/prefix?region=eu-1&path_style=true", Encryption: EncryptionNone,
+				{Name: "first", URL: "file:///a%20b", Key: secret.Draw(t, "key"), Encryption: AES256GCM, RetryFor: Duration(time.Minute)},
+				{Name: "second", URL: "s3://bucket/prefix?region=eu-1&path_style=true", Encryption: EncryptionNone, RetryFor: Duration(time.Minute),
 					Credentials: Credentials{AccessKey: secret.Draw(t, "access_key"), SecretKey: secret.Draw(t, "secret_key")}},
 			},
 		}
