@@ -95,6 +95,9 @@ func (r *run) makeReady() error {
 	if err := r.check(); err != nil { // once more: another may just have finished
 		return err
 	}
+	if r.present != nil && !r.agreed {
+		return refuse("run the command again", "a data directory came into %s just now", r.To)
+	}
 	if r.unfinished {
 		how := "starting over"
 		if r.Delta {

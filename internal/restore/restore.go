@@ -38,6 +38,7 @@ type run struct {
 	old        note // of a restore that was cut off
 	unfinished bool
 	present    *datadir.Control // of the cluster that a delta restore replaces
+	agreed     bool             // that it goes
 	links      []string         // where the tablespaces of a directory are that is restored over
 	packs      *pack.Reader
 	hashes     *footers    // of a delta restore
@@ -97,6 +98,7 @@ func (r *run) agree() error {
 	if err := r.check(); err != nil || r.present == nil {
 		return err
 	}
+	r.agreed = true
 	return r.Confirm(*r.present)
 }
 
