@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -33,6 +34,19 @@ func (f osFile) SetModTime(t time.Time) error {
 		return os.Chtimes(f.Name(), time.Time{}, t)
 	}
 	return err
+}
+
+// Identity is the device, the inode number and the time of birth, which can't be set.
+func (f osFile) Identity() (string, bool) {
+	var st unix.Statx_t
+	err := f.control("statx", func(fd int) error {
+		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
+	})
+	const need = unix.STATX_INO | unix.STATX_BTIME
+	if err != nil || st.Mask&need != need || st.Btime.Sec == 0 {
+		return "", false
+	}
+	return fmt.Sprintf("%d:%d %d %d.%09d", st.Dev_major, st.Dev_minor, st.Ino, st.Btime.Sec, st.Btime.Nsec), true
 }
 
 // Hints may fail freely: they are not asked for their result.

@@ -74,6 +74,16 @@ type Owner interface {
 	Chown(uid, gid int) error
 }
 
+// Identifier is an optional ability of a File: to tell it from every other one.
+type Identifier interface {
+	// Identity names the file as such: no other one in any file system of this
+	// machine has it, no copy, and not one that takes its place and its inode number,
+	// but for what is made within the same tick of the file system's clock after
+	// the file is removed and closed. It may change when the file system is mounted
+	// anew. It is false where the file system does not keep what this needs.
+	Identity() (string, bool)
+}
+
 // ErrLocked: another opening of the file holds its lock.
 var ErrLocked = errors.New("file is locked by another")
 

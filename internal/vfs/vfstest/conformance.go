@@ -30,6 +30,7 @@ func Run(t *testing.T, fsys vfs.FS, dir string) {
 		{"times", testTimes},
 		{"lock", testLock},
 		{"same file", testSameFile},
+		{"identity", testIdentity},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sub := filepath.Join(dir, filepath.Base(t.Name()))
@@ -269,6 +270,47 @@ func testLock(t *testing.T, fsys vfs.FS, dir string) {
 	must(t, a.Close())
 	must(t, b.TryLock())
 	must(t, b.Close())
+}
+
+// testIdentity is for file systems whose files are vfs.Identifiers.
+func testIdentity(t *testing.T, fsys vfs.FS, dir string) {
+	identity := func(f vfs.File) (string, bool) {
+		i, ok := f.(vfs.Identifier)
+		if !ok {
+			return "", false
+		}
+		return i.Identity()
+	}
+	a := filepath.Join(dir, "a")
+	must(t, fsys.Mkdir(a, 0o755))
+	must(t, fsys.Mkdir(filepath.Join(dir, "b"), 0o755))
+	held, err := vfs.Open(fsys, a)
+	must(t, err)
+	id, ok := identity(held)
+	if !ok {
+		must(t, held.Close())
+		t.Log("this file system tells no identities")
+		return
+	}
+	is := func(what, name string, want bool) {
+		t.Helper()
+		f, err := vfs.Open(fsys, filepath.Join(dir, name))
+		must(t, err)
+		if other, ok := identity(f); !ok || (other == id) != want {
+			t.Errorf("%s has the identity %q, the directory had %q", what, other, id)
+		}
+		must(t, f.Close())
+	}
+	f, err := vfs.Create(fsys, filepath.Join(a, "x"), 0o600)
+	must(t, err)
+	must(t, f.Close())
+	is("the directory with something in it", "a", true)
+	is("another directory", "b", false)
+	must(t, fsys.Remove(filepath.Join(a, "x")))
+	must(t, fsys.Remove(a))
+	must(t, fsys.Mkdir(a, 0o755))
+	is("a directory made anew", "a", false)
+	must(t, held.Close())
 }
 
 func testSameFile(t *testing.T, fsys vfs.FS, dir string) {

@@ -3,6 +3,7 @@ package vfstest
 import (
 	"io"
 	"io/fs"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -135,6 +136,9 @@ func (f *file) SetModTime(t time.Time) error {
 		return nil
 	})
 }
+
+// Identity is the node's number.
+func (f *file) Identity() (string, bool) { return strconv.FormatInt(f.node.born, 10), true }
 
 func (f *file) Stat() (fi fs.FileInfo, err error) {
 	err = f.do(Call{Op: OpFileStat}, func(int) error {

@@ -26,7 +26,7 @@ type FS struct {
 var _ vfs.FS = (*FS)(nil)
 
 // New makes an empty file system: a durable root directory "/".
-func New() *FS { return &FS{root: newDir(0o755)} }
+func New() *FS { return &FS{root: newDir(0o755, 0)} }
 
 // SetHook puts a hook before each operation, in place of the one there was; nil
 // takes it away.
@@ -133,7 +133,7 @@ func (y *FS) openNode(name string, flag int, perm fs.FileMode) (*node, error) {
 	case n == nil && flag&os.O_CREATE == 0:
 		return nil, syscall.ENOENT
 	case n == nil:
-		n = &node{mode: perm.Perm(), modTime: y.now()}
+		n = &node{mode: perm.Perm(), modTime: y.now(), born: y.ticks}
 		dir.set(base, n)
 	case flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
 		return nil, syscall.EEXIST
@@ -153,7 +153,8 @@ func (y *FS) Mkdir(name string, perm fs.FileMode) error {
 			err = syscall.EEXIST
 		}
 		if err == nil {
-			dir.set(base, newDir(perm.Perm()))
+			y.ticks++
+			dir.set(base, newDir(perm.Perm(), y.ticks))
 		}
 		return err
 	})

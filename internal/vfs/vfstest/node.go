@@ -16,6 +16,7 @@ const sector = 512
 type node struct {
 	dir    bool
 	mode   fs.FileMode
+	born   int64 // a number that no other node has; it survives a crash
 	locked *file
 
 	data, synced       []byte
@@ -28,8 +29,8 @@ type node struct {
 	history map[string][]*node
 }
 
-func newDir(mode fs.FileMode) *node {
-	return &node{dir: true, mode: mode, names: map[string]*node{},
+func newDir(mode fs.FileMode, born int64) *node {
+	return &node{dir: true, mode: mode, born: born, names: map[string]*node{},
 		syncedNames: map[string]*node{}, history: map[string][]*node{}}
 }
 
@@ -60,7 +61,7 @@ func (n *node) crash(rng *rand.Rand, luck int, done map[*node]*node) *node {
 		return c
 	}
 	if !n.dir {
-		c := &node{mode: n.mode, data: n.crashBytes(rng, luck), modTime: n.syncedMod}
+		c := &node{mode: n.mode, born: n.born, data: n.crashBytes(rng, luck), modTime: n.syncedMod}
 		if pick(rng, luck) {
 			c.modTime = n.modTime
 		}
@@ -68,7 +69,7 @@ func (n *node) crash(rng *rand.Rand, luck int, done map[*node]*node) *node {
 		done[n] = c
 		return c
 	}
-	c := newDir(n.mode)
+	c := newDir(n.mode, n.born)
 	done[n] = c
 	state := maps.Clone(n.syncedNames)
 	for _, name := range slices.Sorted(maps.Keys(n.history)) {
