@@ -162,7 +162,7 @@ func (r *repository) files(folder string) ([]string, error) {
 		if os.IsNotExist(err) {
 			return nil // it went while we looked
 		}
-		if err == nil && d.Type().IsRegular() {
+		if err == nil && d.Type().IsRegular() && !strings.HasPrefix(d.Name(), ".") { // marks are no objects
 			all = append(all, path)
 		}
 		return err

@@ -306,7 +306,7 @@ func (s *site) objects(below string) []string {
 		if err != nil {
 			return err
 		}
-		if d.Type().IsRegular() && strings.Contains(path, below) {
+		if d.Type().IsRegular() && strings.Contains(path, below) && !strings.HasPrefix(d.Name(), ".") { // marks are no objects
 			all = append(all, path)
 		}
 		return nil

@@ -43,7 +43,7 @@ func (s *Store) remove(key string, match store.Version) error {
 	}
 	// Where nothing was there, somebody else may have removed it a moment ago
 	// and not have made that durable.
-	if err := s.syncUp(dir); err != nil {
+	if err := s.syncUp(dir, false); err != nil {
 		return err
 	}
 	if there != nil {

@@ -22,6 +22,7 @@ const dirCacheMax = 16
 type dirCache struct {
 	mu   sync.Mutex
 	dirs []heldDir // the latest used last
+	made []string  // folders that this process made and that are not in dirs yet
 }
 
 type heldDir struct {
@@ -41,6 +42,26 @@ func (c *dirCache) knows(path string, info fs.FileInfo) bool {
 	d := c.dirs[i]
 	c.dirs = append(slices.Delete(c.dirs, i, i+1), d)
 	return true
+}
+
+// noteMade remembers that this process made a folder.
+func (c *dirCache) noteMade(dir string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.made, dir) {
+		c.made = append(c.made, dir)
+	}
+}
+
+// takeMade says whether this process made the folder, and forgets it.
+func (c *dirCache) takeMade(dir string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.made, dir)
+	if i >= 0 {
+		c.made = slices.Delete(c.made, i, i+1)
+	}
+	return i >= 0
 }
 
 // add remembers a durable folder, and takes the open file over.
@@ -70,17 +91,21 @@ func (c *dirCache) close() error {
 }
 
 // syncUp makes the names in a folder durable, and the folder itself: it syncs
-// it and, unless it is known, every one above it up to the root. A folder that
+// it and, unless it is known or marked, every one above it up to the root. A folder that
 // is gone was tidied away after the objects in it had been deleted; then the
-// first one above it that is there carries the news.
-func (s *Store) syncUp(dir string) error {
+// first one above it that is there carries the news. written says that something was
+// written into the folder, so that it is worth a mark.
+func (s *Store) syncUp(dir string, written bool) error {
 	for {
 		held, err := s.syncHeld(dir)
 		switch {
 		case err == nil && held.file == nil:
 			return nil // known
+		case err == nil && s.marked(held):
+			s.dirs.add(held)
+			return nil
 		case err == nil:
-			return s.syncAbove(held)
+			return s.syncAbove(held, written)
 		case !absent(err) || dir == s.root:
 			return err
 		}
@@ -109,13 +134,16 @@ func (s *Store) syncHeld(dir string) (heldDir, error) {
 }
 
 // syncAbove syncs what is above a folder, and remembers it.
-func (s *Store) syncAbove(d heldDir) error {
+func (s *Store) syncAbove(d heldDir, written bool) error {
 	for dir := d.path; dir != s.root; {
 		dir = filepath.Dir(dir)
 		if err := vfs.SyncDir(s.fs, dir); err != nil && !absent(err) {
 			_ = d.file.Close() // the first error is the one that tells
 			return err
 		}
+	}
+	if made := s.dirs.takeMade(d.path); written && !made {
+		s.leaveMark(d)
 	}
 	s.dirs.add(d)
 	return nil
@@ -125,6 +153,9 @@ func (s *Store) syncAbove(d heldDir) error {
 // owner. Making them durable is syncUp's part.
 func (s *Store) makeDir(dir string) error {
 	made, err := vfs.MkdirAll(s.fs, dir, dirPerm)
+	if slices.Contains(made, dir) {
+		s.dirs.noteMade(dir)
+	}
 	if s.owner == nil {
 		return err
 	}
@@ -151,11 +182,12 @@ func (s *Store) giveDir(dir string) error {
 	return err
 }
 
-// tidy removes folders that are empty, from dir upwards. It need not be
-// durable: an empty folder that comes back is no object.
+// tidy removes folders that hold nothing but a mark, from dir upwards. It need not
+// be durable: an empty folder that comes back is no object. Where there is more in
+// the folder, the mark is lost and made again.
 func (s *Store) tidy(dir string) {
 	for dir != s.root {
-		if s.fs.Remove(dir) != nil {
+		if s.removeDir(dir) != nil {
 			return
 		}
 		dir = filepath.Dir(dir)
@@ -169,6 +201,9 @@ func (s *Store) removeEmpty(dir string) error {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == markName {
+			continue
+		}
 		if !e.IsDir() {
 			return &fs.PathError{Op: "remove", Path: dir, Err: fs.ErrExist}
 		}
@@ -176,5 +211,11 @@ func (s *Store) removeEmpty(dir string) error {
 			return err
 		}
 	}
+	return s.removeDir(dir)
+}
+
+// removeDir removes a folder that is empty but for its mark.
+func (s *Store) removeDir(dir string) error {
+	_ = s.fs.Remove(dir + "/" + markName)
 	return s.fs.Remove(dir)
 }

@@ -3,6 +3,8 @@
 //	<root>/<key>            objects
 //	<root>/.tmp/<random>    objects being written, and leftovers of killed writers
 //	<root>/.locks/<2 hex>   locks for replacing and deleting, one for 1/64 of the keys
+//	<folder>/.durable       says that the names of the folder and of those above it are
+//	                        durable
 //
 // Keys never begin a part with a dot, so the hidden folders cannot meet an
 // object. The root is one file system: rename does not cross into another.
@@ -17,13 +19,16 @@
 //  4. the file is renamed to its key: with IfAbsent by a rename that replaces
 //     nothing, else under the key's lock after comparing versions
 //  5. the folder is synced, and every folder above it up to the root, unless
-//     this process has seen them durable before
+//     this process has seen them durable before, or a mark in the folder says that
+//     another one has
 //
 // Step 5 is not only for folders made in step 3: another process may have made
-// one a moment ago and not have synced it. A folder counts as seen when it is
-// the very inode that this store holds open; a folder that was removed and made
-// again is another one. A writer that loses IfAbsent does step 5 too, so
-// ErrExists means that the winner's object is durable.
+// one a moment ago and not have synced it, or have been killed before it could. A
+// folder counts as seen when it is the very inode that this store holds open; a
+// folder that was removed and made again is another one. A mark is left only after
+// the folders above were synced, and tells which folder it is for (mark.go). A writer
+// that loses IfAbsent does step 5 too, so ErrExists means that the winner's object is
+// durable.
 //
 // Delete removes the file under the key's lock, syncs the folder, and then
 // removes the folders that have become empty. A Commit that finds its folder

@@ -484,6 +484,7 @@ func TestOwner(t *testing.T) {
 	must(t, os.Chown(root, uid, gid))
 	s := open(t, root, file.Options{})
 	put(t, s, "a/b/k", "x")
+	put(t, open(t, root, file.Options{}), "a/b/l", "x") // leaves a mark
 	w, err := s.Create(t.Context(), "underway", store.CreateOptions{})
 	must(t, err)
 	defer func() { must(t, w.Abort()) }()
@@ -502,7 +503,7 @@ func TestOwner(t *testing.T) {
 		}
 		return nil
 	}))
-	if seen < 8 { // the root, .tmp, a file in it, .locks, a lock, a, b, k
+	if seen < 9 { // the root, .tmp, a file in it, .locks, a lock, a, b, k, l; a mark where the file system has identities
 		t.Errorf("only %d files were looked at", seen)
 	}
 }

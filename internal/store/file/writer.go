@@ -247,7 +247,7 @@ func (s *Store) publishNew(ctx context.Context, w *writer) error {
 	case err != nil:
 		return err
 	}
-	return s.syncUp(filepath.Dir(s.path(w.key)))
+	return s.syncUp(filepath.Dir(s.path(w.key)), true)
 }
 
 // publishLocked is publishNew for file systems that can neither rename without
@@ -265,13 +265,13 @@ func (s *Store) publishLocked(ctx context.Context, w *writer) error {
 		if err := s.rename(w, s.fs.Rename); err != nil {
 			return err
 		}
-		return s.syncUp(filepath.Dir(s.path(w.key)))
+		return s.syncUp(filepath.Dir(s.path(w.key)), true)
 	})
 }
 
 // exists is store.ErrExists, once the object that is there is durable.
 func (s *Store) exists(key string) error {
-	if err := s.syncUp(filepath.Dir(s.path(key))); err != nil {
+	if err := s.syncUp(filepath.Dir(s.path(key)), true); err != nil {
 		return err
 	}
 	return store.ErrExists
@@ -295,7 +295,7 @@ func (s *Store) replace(ctx context.Context, w *writer, fi fs.FileInfo) (fs.File
 		if err := s.rename(w, s.fs.Rename); err != nil {
 			return err
 		}
-		return s.syncUp(filepath.Dir(s.path(w.key)))
+		return s.syncUp(filepath.Dir(s.path(w.key)), true)
 	})
 	return fi, err
 }
