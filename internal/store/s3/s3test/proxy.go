@@ -44,6 +44,7 @@ type Proxy struct {
 	all    *Rule
 	count  int
 	conns  map[net.Conn]bool
+	cut    bool
 	closed bool
 }
 
@@ -86,6 +87,30 @@ func (p *Proxy) Connections() int {
 	return p.count
 }
 
+// Cut is an outage of the network: every connection ends by RST, and so does each new
+// one, until Mend.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for c := range p.conns {
+		reset(c)
+	}
+	clear(p.conns)
+}
+
+// Mend is the end of an outage.
+func (p *Proxy) Mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = false
+}
+
+func reset(c net.Conn) {
+	_ = c.(*net.TCPConn).SetLinger(0)
+	_ = c.Close()
+}
+
 func (p *Proxy) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -101,10 +126,12 @@ func (p *Proxy) close() {
 func (p *Proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed {
-		p.conns[c] = true
+	if p.closed || p.cut {
+		reset(c)
+		return false
 	}
-	return !p.closed
+	p.conns[c] = true
+	return true
 }
 
 func (p *Proxy) rule() Rule {
@@ -130,8 +157,13 @@ func (p *Proxy) accept() {
 		}
 		r := p.rule()
 		server, err := net.Dial("tcp", p.target)
-		if err != nil || !p.keep(client) || !p.keep(server) {
+		if err != nil {
 			_ = client.Close()
+			continue
+		}
+		if !p.keep(client) || !p.keep(server) {
+			reset(client)
+			reset(server)
 			continue
 		}
 		if r.Rate > 0 {
