@@ -196,6 +196,7 @@ func (r *results) page() string {
 		say("### By size\n\npgbench alone, each once.\n")
 		say("%s", markdown(rows))
 	}
+	say("%s", pageRelations)
 	say("## What we lose\n")
 	losses := r.losses()
 	if len(losses) == 0 {
