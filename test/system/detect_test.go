@@ -23,15 +23,8 @@ func TestDetectByWAL(t *testing.T) {
 		do   func()
 	}{
 		{"at rest", func() {}},
-		{"a crash", func() { s.cluster.Stop("immediate"); s.cluster.Start() }},
-		{"a promotion", func() {
-			s.cluster.Stop("fast")
-			if err := os.WriteFile(s.cluster.Dir+"/standby.signal", nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s.cluster.Start()
-			s.cluster.Promote()
-		}},
+		{"a crash", func() { s.round("!crash") }},
+		{"a promotion", func() { s.round("!promote") }},
 		{"many segments", func() {
 			for range 40 {
 				s.cluster.SwitchWAL()

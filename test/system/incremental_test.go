@@ -4,39 +4,75 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 )
 
-// rounds are what the workload does between two backups, one after the other: what
-// changes files and pages in every way that PostgreSQL knows.
+// rounds are what the workload does between two backups, one after the other, as scripts
+// of psql: what changes files and pages in every way that PostgreSQL knows. Those that
+// begin with an exclamation mark are done to the server.
 var rounds = []func(r *rand.Rand) string{
 	func(r *rand.Rand) string {
-		return fmt.Sprintf("UPDATE road SET pad = md5(random()::text) WHERE i %% 97 = %d", r.IntN(97))
+		return fmt.Sprintf("UPDATE road SET pad = md5(random()::text) WHERE i %% 97 = %d; SELECT nextval('ticket') FROM generate_series(1, 50);", r.IntN(97))
 	},
-	func(*rand.Rand) string { return "DELETE FROM road WHERE i % 5 = 0; VACUUM road" },
+	func(*rand.Rand) string { return "DELETE FROM road WHERE i % 5 = 0; VACUUM road;" },
 	func(*rand.Rand) string {
-		return "TRUNCATE small; INSERT INTO small SELECT i FROM generate_series(1, 50000) i"
+		return "TRUNCATE small; INSERT INTO small SELECT i FROM generate_series(1, 50000) i;"
 	},
-	func(*rand.Rand) string { return "VACUUM FULL road; CREATE INDEX ON road (pad)" },
+	func(*rand.Rand) string { return "BEGIN; TRUNCATE small; CREATE TABLE gone AS TABLE road; ROLLBACK;" },
+	func(*rand.Rand) string { return "VACUUM FULL road; CREATE INDEX ON road (pad);" },
 	func(r *rand.Rand) string {
-		return fmt.Sprintf("INSERT INTO road SELECT i, md5(i::text) FROM generate_series(1, %d) i", 1+r.IntN(20000))
+		return fmt.Sprintf("INSERT INTO road SELECT i, md5(i::text) FROM generate_series(1, %d) i;", 1+r.IntN(20000))
 	},
 	func(*rand.Rand) string {
-		return "DELETE FROM small WHERE i > 1000; VACUUM (TRUNCATE) small; INSERT INTO small SELECT i FROM generate_series(1, 20000) i"
+		return "DELETE FROM small WHERE i > 1000; VACUUM (TRUNCATE) small; INSERT INTO small SELECT i FROM generate_series(1, 20000) i;"
 	},
-	func(*rand.Rand) string { return "ALTER TABLE loose SET LOGGED; UPDATE loose SET i = i + 1" },
-	func(*rand.Rand) string { return "ALTER TABLE loose SET UNLOGGED" },
-	func(*rand.Rand) string { return "DROP TABLE IF EXISTS brief; CREATE TABLE brief AS TABLE small" },
-	func(*rand.Rand) string { return "CLUSTER road USING road_i" },
-	func(*rand.Rand) string { return "REINDEX TABLE road; ANALYZE" },
-	func(*rand.Rand) string { return "SELECT count(*) FROM road WHERE pad > 'a'; CHECKPOINT" }, // hint bits
+	func(*rand.Rand) string { return "ALTER TABLE loose SET LOGGED; UPDATE loose SET i = i + 1;" },
+	func(*rand.Rand) string { return "ALTER TABLE loose SET UNLOGGED;" },
+	func(*rand.Rand) string { return "DROP TABLE IF EXISTS brief; CREATE TABLE brief AS TABLE small;" },
+	func(*rand.Rand) string { return "CLUSTER road USING road_i;" },
+	func(*rand.Rand) string { return "REINDEX TABLE road; ANALYZE;" },
+	func(*rand.Rand) string { return "SELECT count(*) FROM road WHERE pad > 'a'; CHECKPOINT;" }, // hint bits
+	func(r *rand.Rand) string {
+		return fmt.Sprintf("INSERT INTO shapes SELECT %s; DELETE FROM shapes WHERE i %% 7 = %d; VACUUM shapes;", shapes, r.IntN(7))
+	},
+	func(*rand.Rand) string {
+		return "DROP DATABASE IF EXISTS copied; CREATE DATABASE copied STRATEGY file_copy;\n\\c copied\nCREATE TABLE far AS SELECT generate_series(1, 9000) i;"
+	},
+	func(*rand.Rand) string {
+		return "DROP DATABASE IF EXISTS logged; CREATE DATABASE logged STRATEGY wal_log;\n\\c logged\nCREATE TABLE far AS SELECT generate_series(1, 9000) i;"
+	},
+	func(*rand.Rand) string { return "ALTER DATABASE side SET TABLESPACE aside;" },
+	func(*rand.Rand) string { return "ALTER DATABASE side SET TABLESPACE pg_default;" },
+	func(*rand.Rand) string { return "ALTER TABLE road SET TABLESPACE aside;" },
+	func(*rand.Rand) string {
+		return "ALTER TABLE road SET TABLESPACE pg_default; DROP INDEX road_i; CREATE INDEX road_i ON road (i) TABLESPACE aside;"
+	},
+	func(*rand.Rand) string {
+		return "SELECT lo_from_bytea(0, decode(repeat('ab', 90000), 'hex')) FROM generate_series(1, 5);"
+	},
+	func(*rand.Rand) string { return "!crash" },
+	func(*rand.Rand) string { return "!promote" },
 }
 
-// After each round of a workload an incremental backup is made; every one of them is
-// restored to its end, and has the rows that there were, in tables and in indexes.
+// shapes are rows for indexes of all kinds.
+const shapes = "i, point(i % 100, random() * 100), ARRAY[i % 10, i % 13], md5(random()::text) FROM generate_series(1, 3000) i"
+
+const incrementalSchema = `CREATE EXTENSION amcheck; CREATE TABLE road AS SELECT i, repeat(md5(i::text), 4) AS pad FROM generate_series(1, 60000) i;
+	CREATE INDEX road_i ON road (i); CREATE TABLE small (i int); CREATE UNLOGGED TABLE loose AS SELECT i FROM generate_series(1, 5000) i;
+	CREATE SEQUENCE ticket; CREATE TABLE shapes (i int, p point, a int[], t text);
+	CREATE INDEX ON shapes USING gist (p); CREATE INDEX ON shapes USING spgist (p); CREATE INDEX ON shapes USING gin (a);
+	CREATE INDEX ON shapes USING brin (i); CREATE INDEX ON shapes USING hash (i); CREATE INDEX ON shapes (t);
+	CREATE TABLESPACE aside LOCATION ''; CREATE DATABASE side;`
+
+// After each round of a workload an incremental backup is made, while clients go on
+// changing rows. Each backup restores, to its end, to what a full one and the WAL give
+// for the same moment: every page of every relation, and the rows there were.
 func TestIncremental(t *testing.T) {
 	t.Parallel()
 	skipShort(t)
@@ -45,8 +81,8 @@ func TestIncremental(t *testing.T) {
 		detect string
 		pg     pgtest.Options
 	}{
-		{name: "wal", detect: "wal"},
-		{name: "wal without checksums", detect: "wal", pg: pgtest.Options{ChecksumsOff: true}},
+		{name: "wal", detect: "wal", pg: pgtest.Options{Major: 18}},
+		{name: "wal without checksums", detect: "wal", pg: pgtest.Options{ChecksumsOff: true, WALSegmentMB: 1}},
 		{name: "lsn", detect: "lsn"},
 		{name: "hash without checksums", detect: "hash", pg: pgtest.Options{ChecksumsOff: true}},
 	} {
@@ -57,51 +93,95 @@ func TestIncremental(t *testing.T) {
 	}
 }
 
+// roundCount is how many rounds of the workload there are, and of how many backups one
+// is restored: SALVOR_TEST_ROUNDS=500 does that many, and restores all.
+func roundCount(t *testing.T) (rounds, every int) {
+	if v := os.Getenv("SALVOR_TEST_ROUNDS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, 1
+	}
+	return 8, 4
+}
+
 func incrementals(t *testing.T, detect string, o pgtest.Options) {
 	rng := rand.New(rand.NewPCG(seedOf(t), 4))
+	o.Settings = map[string]string{"allow_in_place_tablespaces": "on"}
 	s := newSite(t, siteOptions{pg: o})
-	s.cluster.Exec(`CREATE EXTENSION amcheck; CREATE TABLE road AS SELECT i, repeat(md5(i::text), 4) AS pad FROM generate_series(1, 60000) i;
-		CREATE INDEX road_i ON road (i); CREATE TABLE small (i int); CREATE UNLOGGED TABLE loose AS SELECT i FROM generate_series(1, 5000) i`)
-	const sum = "SELECT coalesce(sum(hashtext(t::text)::bigint), 0)::bigint FROM (SELECT 'r', i, pad FROM public.road UNION ALL SELECT 's', i, '' FROM public.small) t"
-	first := s.backup("--kind", "auto")
-	if first.Kind != "full" {
-		t.Fatalf("the first backup is %s", first.Kind)
+	s.round(incrementalSchema)
+	load := s.cluster.LightLoad(t, 2, 5*time.Millisecond)
+	const sum = "SELECT coalesce(sum(hashtext(t::text)::bigint), 0)::bigint FROM (SELECT 'r', i, pad FROM public.road UNION ALL SELECT 's', i, '' FROM public.small UNION ALL SELECT 't', i, t FROM public.shapes) t"
+	full := s.backup("--kind", "full")
+	count, every := roundCount(t)
+	var order []int
+	for len(order) < count {
+		order = append(order, rng.Perm(len(rounds))...)
 	}
-	type made struct {
-		backup
-		sum int64
-	}
-	var all []made
-	order := rng.Perm(len(rounds))
-	for _, n := range order {
-		// A statement each: some refuse to run in a transaction.
-		for _, sql := range strings.Split(rounds[n](rng), "; ") {
-			s.cluster.Exec(sql)
+	check := func(b backup, what string, want int64) {
+		moment := []string{"--timeline", strconv.Itoa(b.Timeline), "--set", "autovacuum=off"}
+		one := s.restore(append(moment, "--backup", b.ID, "--immediate")...)
+		two := s.restore(append(moment, "--backup", full.ID, "--lsn", b.StopLSN, "--exclusive")...)
+		one.leftRecovery(t)
+		two.leftRecovery(t)
+		if x, y := value[int64](t, one, sum), value[int64](t, two, sum); x != want || y != want {
+			t.Errorf("%s: the sum is %d, by the full backup %d, and was %d", what, x, y, want)
 		}
+		value[int64](t, one, "SELECT count(public.bt_index_check(c.oid, true)) FROM pg_class c JOIN pg_am a ON a.oid = relam WHERE relkind = 'i' AND amname = 'btree' AND relpersistence = 'p'")
+		if n := value[int64](t, one, "SELECT count(*) FROM pg_class c, public.verify_heapam(c.oid) WHERE relkind = 'r' AND relpersistence = 'p'"); n > 0 {
+			t.Errorf("%s: %d rows are not sound", what, n)
+		}
+		one.stop()
+		two.stop()
+		sameRelations(t, what, one.dir, two.dir)
+		for _, r := range []*restored{one, two} {
+			if err := os.RemoveAll(r.dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var said []string
+	for n, which := range order[:count] {
+		script := rounds[which](rng)
+		s.round(script)
+		said = append(said, script)
 		want := pgtest.QueryValue[int64](s.cluster, sum)
 		b := s.backup("--detect", detect)
-		if b.Kind != "incremental" {
-			t.Errorf("round %d: the backup is %s", n, b.Kind)
+		if b.Kind != "incremental" || b.Detector != detect {
+			t.Errorf("after %q the backup is %s, by %q", script, b.Kind, b.Detector)
 		}
-		if b.Stored > first.Stored {
-			t.Errorf("round %d: an incremental stored %d bytes, the full %d", n, b.Stored, first.Stored)
+		if n%every == every-1 || n == count-1 {
+			check(b, fmt.Sprintf("backup %d, %s, after %q", n, b.ID, said[max(0, len(said)-every):]), want)
 		}
-		all = append(all, made{b, want})
 	}
-	// What hash finds right after must be nothing that matters.
-	last := s.backup("--detect", "hash")
-	t.Logf("order %v; the last one stored %d bytes", order, last.Stored)
-	for i, b := range all {
-		if i%3 != 0 && i != len(all)-1 {
-			continue
+	// What comparing finds right after must be nothing that matters.
+	load.Stop()
+	s.cluster.Set("autovacuum", "off")
+	found, compared := s.backup("--detect", detect), s.backup("--detect", "hash")
+	sameRelations(t, "compared", s.restoreCold("--backup", found.ID).dir, s.restoreCold("--backup", compared.ID).dir)
+}
+
+// round does what a script says.
+func (s *site) round(script string) {
+	s.t.Helper()
+	switch script {
+	case "!crash":
+		s.cluster.Stop("immediate")
+		s.cluster.Start()
+	case "!promote":
+		s.cluster.Stop("fast")
+		if err := os.WriteFile(filepath.Join(s.cluster.Dir, "standby.signal"), nil, 0o600); err != nil {
+			s.t.Fatal(err)
 		}
-		r := s.restore("--backup", b.ID, "--immediate")
-		if got := value[int64](t, r, sum); got != b.sum {
-			t.Errorf("backup %d of %v: the copy has other rows", i, order)
+		s.cluster.Start()
+		s.cluster.Promote()
+	default:
+		cmd := s.cluster.Command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.t.Fatalf("psql: %v\n%s\n%s", err, script, out)
 		}
-		value[int64](t, r, "SELECT count(public.bt_index_check(c.oid, true)) FROM pg_class c JOIN pg_am a ON a.oid = relam WHERE relkind = 'i' AND amname = 'btree' AND relpersistence = 'p'")
-		value[int64](t, r, "SELECT count(*) FROM pg_class c, public.verify_heapam(c.oid) WHERE relkind = 'r' AND relpersistence = 'p'")
-		r.stop()
 	}
 }
 
