@@ -35,9 +35,9 @@ const (
 	dirPerm  = 0o750
 
 	// bufferSize is how much of small writes is gathered, in bytes; larger ones
-	// go to the file as they are. A buffer begins with bufferStart and grows, for
-	// many objects are small.
-	bufferSize  = 256 << 10
+	// go to the file as they are: to copy them costs more than the calls that it
+	// saves. A buffer begins with bufferStart and grows, for many objects are small.
+	bufferSize  = 64 << 10
 	bufferStart = 4 << 10
 
 	// writebackSize is how many bytes are written before the kernel is asked to

@@ -10,8 +10,14 @@ import (
 )
 
 // partsInMemory is how many parts of a segment are in memory at once: one that is
-// read and hashed, one that is compressed, and one between them.
-const partsInMemory = 3
+// read and hashed, and one that is compressed. A third would be faster only where now
+// the one and now the other takes longer, and the first use of memory is not cheap.
+const partsInMemory = 2
+
+// readSize is how much is read at once. Of a call that takes longer Go's runtime
+// thinks that it blocks, gives its processor to others, and looks after it every 20
+// microseconds.
+const readSize = 64 << 10
 
 // partUsers is how many goroutines use each part: the one that reads and scans it,
 // and the one that compresses it.
@@ -59,11 +65,7 @@ func (p *parts) each(ctx context.Context, f io.ReaderAt, size int64, use func([]
 			s.data = make([]byte, n)
 		}
 		s.data = s.data[:n]
-		switch read, err := f.ReadAt(s.data, at); {
-		case read == int(n): // the file may end there
-		case err == io.EOF:
-			return fmt.Errorf("it became shorter while it was read: %w", io.ErrUnexpectedEOF)
-		default:
+		if err := readAll(f, s.data, at); err != nil {
 			return err
 		}
 		s.users.Store(partUsers)
@@ -71,6 +73,22 @@ func (p *parts) each(ctx context.Context, f io.ReaderAt, size int64, use func([]
 		use(s.data)
 		p.release(s)
 		at += n
+	}
+	return nil
+}
+
+// readAll fills b from a place of the file.
+func readAll(f io.ReaderAt, b []byte, at int64) error {
+	for len(b) > 0 {
+		n, err := f.ReadAt(b[:min(len(b), readSize)], at)
+		b, at = b[n:], at+int64(n)
+		switch {
+		case len(b) == 0 || err == nil: // the file may end there
+		case err == io.EOF:
+			return fmt.Errorf("it became shorter while it was read: %w", io.ErrUnexpectedEOF)
+		default:
+			return err
+		}
 	}
 	return nil
 }
