@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"slices"
+	"os"
 	"sync"
 
 	"github.com/salvor-dr/salvor/internal/store"
@@ -21,9 +21,12 @@ type Store struct {
 	groups map[string]*group // by prefix
 }
 
-// group is the kept objects under a prefix.
+// group is the kept objects under a prefix. Their bytes are in files, and not in memory.
 type group struct {
 	loaded  bool
+	file    *os.File // as it was when it was loaded; nil if there was none
+	fresh   *os.File // of what is not in the file; nil if there is nothing
+	written int64    // to fresh
 	entries map[string]entry
 	size    int64                    // of the entries' bytes
 	listed  map[string]store.Version // what lists of this Store have named
@@ -31,9 +34,21 @@ type group struct {
 	changed bool                     // entries are not what the file has
 }
 
+// entry is where the bytes of a kept object are.
 type entry struct {
 	version store.Version
-	data    []byte
+	from    io.ReaderAt
+	at      int64
+	size    int64
+}
+
+// bytes reads them.
+func (e entry) bytes() ([]byte, error) {
+	data := make([]byte, e.size)
+	if n, err := e.from.ReadAt(data, e.at); n < len(data) {
+		return nil, err
+	}
+	return data, nil
 }
 
 var (
@@ -89,34 +104,39 @@ func (s *Store) Open(ctx context.Context, key string, offset, length int64) (io.
 	if name == "" {
 		return s.Store.Open(ctx, key, offset, length)
 	}
-	version, data, kept := s.look(name, key)
+	version, e, kept := s.look(name, key)
 	if kept {
-		return openKept(ctx, key, data, offset, length)
+		data, err := e.bytes()
+		if err == nil {
+			return openKept(ctx, key, data, offset, length)
+		}
+		s.o.Failed(fmt.Errorf("reading the cache: %w", err))
+		s.Forget(key)
 	}
 	r, err := s.Store.Open(ctx, key, offset, length)
 	if err != nil || version == "" || offset != 0 || length >= 0 {
 		return r, err
 	}
-	return &keeper{ReadCloser: r, keep: func(data []byte) { s.keep(name, key, entry{version, data}) }}, nil
+	return &keeper{ReadCloser: r, keep: func(data []byte) { s.keep(name, key, version, data) }}, nil
 }
 
-// look gives the version of the object that was listed, "" for none, and its bytes if
-// they are kept.
-func (s *Store) look(name, key string) (listed store.Version, data []byte, kept bool) {
+// look gives the version of the object that was listed, "" for none, and where its bytes
+// are if they are kept.
+func (s *Store) look(name, key string) (listed store.Version, e entry, kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.group(name)
 	listed, ok := g.listed[key]
 	if !ok || listed == "" {
-		return "", nil, false
+		return "", entry{}, false
 	}
 	s.load(name, g)
-	e, ok := g.entries[key]
+	e, ok = g.entries[key]
 	if ok && e.version != listed {
 		g.drop(key)
-		return listed, nil, false
+		return listed, entry{}, false
 	}
-	return listed, e.data, ok
+	return listed, e, ok
 }
 
 func (s *Store) load(name string, g *group) {
@@ -124,30 +144,36 @@ func (s *Store) load(name string, g *group) {
 		return
 	}
 	g.loaded = true
-	entries, err := s.read(name)
-	if err != nil {
+	var err error
+	if g.file, g.entries, err = s.read(name); err != nil {
 		s.o.Failed(err)
 		g.changed = true // to be written anew
 	}
-	for key, e := range entries {
-		g.entries[key] = e
-		g.size += int64(len(e.data))
+	for _, e := range g.entries {
+		g.size += e.size
 	}
 }
 
-func (s *Store) keep(name, key string, e entry) {
+func (s *Store) keep(name, key string, v store.Version, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.group(name)
-	if g.listed[key] != e.version {
+	if g.listed[key] != v {
 		return // removed or replaced meanwhile
 	}
+	s.load(name, g)
 	g.drop(key)
-	if g.size+int64(len(e.data)) > s.o.GroupMax {
+	if g.size+int64(len(data)) > s.o.GroupMax {
 		return
 	}
+	e, err := s.spool(name, g, data)
+	if err != nil {
+		s.o.Failed(fmt.Errorf("writing the cache: %w", err))
+		return
+	}
+	e.version = v
 	g.entries[key] = e
-	g.size += int64(len(e.data))
+	g.size += e.size
 	g.changed = true
 }
 
@@ -156,7 +182,7 @@ func (g *group) drop(key string) bool {
 	e, ok := g.entries[key]
 	if ok {
 		delete(g.entries, key)
-		g.size -= int64(len(e.data))
+		g.size -= e.size
 		g.changed = true
 	}
 	return ok
@@ -243,7 +269,7 @@ func (k *keeper) Read(p []byte) (int, error) {
 	default:
 		k.data = append(k.data, p[:n]...)
 		if err == io.EOF {
-			k.keep(slices.Clip(k.data))
+			k.keep(k.data)
 			k.keep, k.data = nil, nil
 		}
 	}
@@ -253,5 +279,15 @@ func (k *keeper) Read(p []byte) (int, error) {
 // Close writes the groups that have changed, and closes the store.
 func (s *Store) Close() error {
 	s.save()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		for _, f := range []*os.File{g.file, g.fresh} {
+			if f != nil {
+				_ = f.Close() // what it held has been written, or told as failed
+			}
+		}
+		g.file, g.fresh = nil, nil
+	}
 	return s.Store.Close()
 }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -232,6 +231,52 @@ func TestUnusable(t *testing.T) {
 	}
 }
 
+// What is done to the file while it is open is no trouble: another process replaces it,
+// or somebody cuts it, and what is not there any more comes from the store.
+func TestFileGoesWhileOpen(t *testing.T) {
+	for what, spoil := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"cut":      func(path string) error { return os.Truncate(path, 60) },
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, []byte("x"), 0o600)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newSite(t)
+			all := map[string]string{}
+			for i := range 9 {
+				all[fmt.Sprintf("backups/%d/head", i)] = strings.Repeat(fmt.Sprint(i), 100)
+			}
+			for key, data := range all {
+				s.put(key, data)
+			}
+			s.process()
+			s.o.Failed = func(error) {} // it may be told
+			c := New(s.mem, s.o)
+			for range 2 {
+				if got := readAll(t, c); !maps.Equal(got, all) {
+					t.Errorf("read %q", got)
+				}
+				if err := spoil(s.files()[0]); err != nil {
+					t.Fatal(err)
+				}
+				if what != "cut" {
+					break
+				}
+			}
+			if got := readAll(t, c); !maps.Equal(got, all) {
+				t.Errorf("read %q", got)
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			s.expect("after it", all, map[string]int{"removed": 9, "cut": 0, "replaced": 9}[what])
+			s.expect("and again", all, 0)
+			if left := s.files(); len(left) != 1 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
 // Large objects are not kept, and a group has an end.
 func TestBounds(t *testing.T) {
 	s := newSite(t)
@@ -357,18 +402,48 @@ func checkRead(t *rapid.T, m *mem.Store, c *Store, key string) {
 	}
 }
 
+// encoded is a file with these objects.
+func encoded(t testing.TB, objects map[string]string) []byte {
+	t.Helper()
+	entries := map[string]entry{}
+	for key, data := range objects {
+		entries[key] = entry{version: "v", from: strings.NewReader(data), size: int64(len(data))}
+	}
+	var b bytes.Buffer
+	if err := writeTo(&b, "a/", entries); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 func FuzzParse(f *testing.F) {
-	f.Add(encode("a/", map[string]entry{"a/1": {"v", []byte("data")}, "a/2": {"w", nil}}))
+	f.Add(encoded(f, map[string]string{"a/1": "data", "a/2": ""}))
 	f.Add([]byte(magic))
 	f.Add([]byte(magic + "\x02a/\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		entries, err := parse("a/", b)
+		entries, err := parse("a/", bytes.NewReader(b), int64(len(b)))
+		objects := map[string]string{}
+		for key, e := range entries {
+			e.from = bytes.NewReader(b)
+			data, err := e.bytes()
+			if err != nil {
+				t.Fatalf("%s at %d, %d bytes of a file of %d: %v", key, e.at, e.size, len(b), err)
+			}
+			objects[key] = string(data)
+		}
 		if err != nil {
 			return
 		}
-		again, err := parse("a/", encode("a/", entries))
-		if err != nil || !maps.EqualFunc(entries, again, func(x, y entry) bool { return x.version == y.version && slices.Equal(x.data, y.data) }) {
+		b = encoded(t, objects)
+		again, err := parse("a/", bytes.NewReader(b), int64(len(b)))
+		if err != nil || len(again) != len(objects) {
 			t.Fatalf("%v, %v, %v", entries, again, err)
+		}
+		for key, e := range again {
+			e.from = bytes.NewReader(b)
+			if data, err := e.bytes(); err != nil || string(data) != objects[key] {
+				t.Fatalf("%s: %q and then %q, %v", key, objects[key], data, err)
+			}
 		}
 	})
 }

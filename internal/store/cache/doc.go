@@ -19,6 +19,9 @@
 // somebody else deletes may still be read, by who has listed it before. Names of kept
 // objects must never be used again.
 //
+// In memory is where the bytes of each kept object are; they stay in the files, and new
+// ones go to a file without a name until Close.
+//
 // Bytes are kept as the store has them: what is sealed there is sealed here. The
 // cache does not trust its files: who opens the seal of an object, and finds that it
 // does not open, calls Forget, and reads it from the store. So a damaged or forged

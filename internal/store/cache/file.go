@@ -1,12 +1,13 @@
 package cache
 
 import (
-	"bytes"
+	"bufio"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -34,77 +35,166 @@ func (s *Store) path(group string) string {
 	return filepath.Join(s.o.Dir, s.o.Name, hex.EncodeToString(sum[:16]))
 }
 
-// read reads a group's file, nothing where there is none. With an error, too, it
-// gives what could be read.
-func (s *Store) read(group string) (map[string]entry, error) {
+// read finds what a group's file holds, nothing where there is none. With an error, too,
+// it gives what could be read. The file stays open: entries are read from it.
+func (s *Store) read(group string) (*os.File, map[string]entry, error) {
 	path := s.path(group)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, map[string]entry{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the cache: %w", err)
+		return nil, map[string]entry{}, fmt.Errorf("reading the cache: %w", err)
 	}
-	defer f.Close()
 	info, err := f.Stat()
+	if most := 2*s.o.GroupMax + 1<<20; err == nil && (info.Size() > most || !info.Mode().IsRegular()) {
+		err = fmt.Errorf("%s is no file of at most %d bytes", path, most)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the cache: %w", err)
+		return nil, map[string]entry{}, errors.Join(fmt.Errorf("reading the cache: %w", err), f.Close())
 	}
-	if most := 2*s.o.GroupMax + 1<<20; info.Size() > most || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading the cache: %s is no file of at most %d bytes", path, most)
+	entries, err := parse(group, f, info.Size())
+	for key, e := range entries {
+		e.from = f
+		entries[key] = e
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
-	if _, err := buf.ReadFrom(f); err != nil {
-		return nil, fmt.Errorf("reading the cache: %w", err)
-	}
-	entries, err := parse(group, buf.Bytes())
 	if err != nil {
-		return entries, fmt.Errorf("reading the cache: %s: %w", path, err)
+		err = fmt.Errorf("reading the cache: %s: %w", path, err)
 	}
-	return entries, nil
+	return f, entries, err
 }
 
 var errMalformed = errors.New("it is not a file of this group, or is damaged")
 
-// parse reads what encode wrote, up to where it makes no sense.
-func parse(group string, b []byte) (map[string]entry, error) {
-	entries := map[string]entry{}
-	b, ok := bytes.CutPrefix(b, []byte(magic))
-	next := func() (part []byte) {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			ok = false
-			return nil
-		}
-		part, b = b[n:n+int(size):n+int(size)], b[n+int(size):]
-		return part
+// nameMax is longer than any key or version.
+const nameMax = 8 << 10
+
+// parser reads a file of the cache from its beginning.
+type parser struct {
+	in   *bufio.Reader
+	at   int64 // in the file
+	left int64
+	err  error
+}
+
+// length reads the length of a part.
+func (p *parser) length() (n int64) {
+	if p.err != nil {
+		return 0
 	}
-	if !ok || string(next()) != group {
+	v, err := binary.ReadUvarint(p)
+	if err != nil || p.left < 0 || v > uint64(p.left) {
+		p.err = errMalformed
+		return 0
+	}
+	p.at, p.left = p.at+int64(v), p.left-int64(v)
+	return int64(v)
+}
+
+// ReadByte implements io.ByteReader, for length.
+func (p *parser) ReadByte() (byte, error) {
+	b, err := p.in.ReadByte()
+	if err == nil {
+		p.at, p.left = p.at+1, p.left-1
+	}
+	return b, err
+}
+
+// part reads a part that is short.
+func (p *parser) part() string {
+	n := p.length()
+	if n > nameMax {
+		p.err = errMalformed
+	}
+	if p.err != nil {
+		return ""
+	}
+	b := make([]byte, n)
+	_, p.err = io.ReadFull(p.in, b)
+	return string(b)
+}
+
+// pass says where a part is, and passes over it.
+func (p *parser) pass() entry {
+	n := p.length()
+	if n > objectMax {
+		p.err = errMalformed
+	}
+	if p.err == nil {
+		_, p.err = p.in.Discard(int(n))
+	}
+	return entry{at: p.at - n, size: n}
+}
+
+// parse reads what writeTo wrote, up to where it makes no sense.
+func parse(group string, in io.Reader, size int64) (map[string]entry, error) {
+	entries := map[string]entry{}
+	p := parser{in: bufio.NewReaderSize(in, 64<<10), at: int64(len(magic)), left: size - int64(len(magic))}
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(p.in, head); err != nil || string(head) != magic || p.part() != group || p.err != nil {
 		return entries, errMalformed
 	}
-	for len(b) > 0 {
-		key, version, data := next(), next(), next()
-		if !ok || !strings.HasPrefix(string(key), group) || len(version) == 0 {
+	for p.left > 0 {
+		key, version := p.part(), p.part()
+		e := p.pass()
+		if p.err != nil || !strings.HasPrefix(key, group) || version == "" {
 			return entries, errMalformed
 		}
-		entries[string(key)] = entry{store.Version(version), data}
+		e.version = store.Version(version)
+		entries[key] = e
 	}
 	return entries, nil
 }
 
-func encode(group string, entries map[string]entry) []byte {
-	b := []byte(magic)
-	put := func(part []byte) {
-		b = binary.AppendUvarint(b, uint64(len(part)))
-		b = append(b, part...)
+// writeTo writes what parse reads.
+func writeTo(w io.Writer, group string, entries map[string]entry) error {
+	out := bufio.NewWriterSize(w, 64<<10)
+	length := func(n int64) { _, _ = out.Write(binary.AppendUvarint(nil, uint64(n))) }
+	part := func(s string) {
+		length(int64(len(s)))
+		_, _ = out.WriteString(s)
 	}
-	put([]byte(group))
+	_, _ = out.WriteString(magic)
+	part(group)
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
-		put([]byte(key))
-		put([]byte(entries[key].version))
-		put(entries[key].data)
+		e := entries[key]
+		part(key)
+		part(string(e.version))
+		length(e.size)
+		data, err := e.bytes()
+		if err != nil {
+			return fmt.Errorf("copying %s: %w", key, err)
+		}
+		_, _ = out.Write(data)
 	}
-	return b
+	return out.Flush() // with the first error of all
+}
+
+// spool writes bytes to a file without a name, from where writeTo takes them.
+func (s *Store) spool(name string, g *group, data []byte) (entry, error) {
+	if g.fresh == nil {
+		f, err := s.createTemp(name)
+		if err != nil {
+			return entry{}, err
+		}
+		if err := os.Remove(f.Name()); err != nil {
+			return entry{}, errors.Join(err, f.Close())
+		}
+		g.fresh = f
+	}
+	e := entry{from: g.fresh, at: g.written, size: int64(len(data))}
+	_, err := g.fresh.WriteAt(data, e.at)
+	g.written += e.size
+	return e, err
+}
+
+// createTemp makes a file beside the one of a group.
+func (s *Store) createTemp(name string) (*os.File, error) {
+	dir := filepath.Dir(s.path(name))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, tmpPrefix) // 0600
 }
 
 // save writes the groups that have changed.
@@ -144,14 +234,11 @@ func (s *Store) write(name string, g *group) error {
 		}
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), tmpPrefix) // 0600
+	tmp, err := s.createTemp(name)
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(encode(name, g.entries))
+	err = writeTo(tmp, name, g.entries)
 	if err = errors.Join(err, tmp.Close()); err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
