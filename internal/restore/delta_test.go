@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -120,7 +121,15 @@ func (m *madeBackup) add(path string, block int, data []byte) {
 		}
 		flush()
 	}
-	f.Map = chunk.Map{Block: uint32(block), Runs: joined(runs)}.AppendTo(nil)
+	encoded := chunk.Map{Block: uint32(block), Runs: joined(runs)}.AppendTo(nil)
+	if f.Map = encoded; len(encoded) > catalog.MaxInlineMap || n > 1 && m.rng.IntN(2) == 0 { // as that of a large file
+		f.Map = nil
+		for part := range slices.Chunk(encoded, chunk.MaxPlain) {
+			ref, err := m.packs[0].Add(m.tb.Context(), part, chunk.SliceSize, []uint64{chunk.BlockHash(part)})
+			must(m.tb, err)
+			f.MapRefs = append(f.MapRefs, ref)
+		}
+	}
 	m.files[path] = f
 }
 
@@ -446,7 +455,8 @@ func TestFragmentedMap(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(2, 2))
 	m := makeBackup(t, rng, 12)
-	m.add("base/5/16384", 8192, noiseOf(rng, 4<<20))
+	want := noiseOf(rng, 8<<20+77)
+	m.add("base/5/16384", 8192, want)
 	m.complete()
 	var stored uint64
 	for _, w := range m.packs {
@@ -455,8 +465,12 @@ func TestFragmentedMap(t *testing.T) {
 		}
 	}
 	for _, delta := range []bool{false, true} {
-		res, err := Run(t.Context(), m.options(t.TempDir(), delta))
+		root := t.TempDir()
+		res, err := Run(t.Context(), m.options(root, delta))
 		must(t, err)
+		if got, err := os.ReadFile(filepath.Join(root, "data", "base/5/16384")); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("it is not what was stored: %v", err)
+		}
 		if res.Fetched > stored {
 			t.Errorf("%d bytes were fetched of %d that are stored", res.Fetched, stored)
 		}
