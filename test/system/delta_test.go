@@ -227,14 +227,21 @@ func TestKillDelta(t *testing.T) {
 	reset()
 	untouched := picture(t, r.dir)
 	killed := 0
-	for range 7 {
+	for i := range 7 {
 		run := s.begin("restore", "--to", r.dir, "--delta", "--yes")
-		time.Sleep(time.Duration(rng.Int64N(int64(usual))))
+		if i == 0 {
+			time.Sleep(time.Duration(rng.Int64N(int64(usual))))
+		} else { // when it has begun to change something
+			for limit := time.Now().Add(5 * usual); missing(r.dir, "salvor.restoring") && time.Now().Before(limit); {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Duration(rng.Int64N(int64(usual / 4))))
+		}
 		run.signal(t, syscall.SIGKILL)
 		s.finish(run)
-		_, note := os.Lstat(filepath.Join(r.dir, "salvor.restoring"))
+		over := missing(r.dir, "salvor.restoring")
 		switch {
-		case note == nil && !complete(r.dir):
+		case !over && !complete(r.dir):
 			killed++
 			if out, err := c.Command("postgres", "-D", r.dir, "-c", "listen_addresses=", "-k", r.sock).CombinedOutput(); err == nil {
 				t.Fatalf("a server started on it:\n%s", out)
@@ -245,14 +252,23 @@ func TestKillDelta(t *testing.T) {
 			}
 			s.delta(r.dir)
 			same(t, plain.dir, r.dir)
-		case note != nil && !maps.Equal(untouched, picture(t, r.dir)): // it was over
+		case over && !maps.Equal(untouched, picture(t, r.dir)): // it was over
 			same(t, plain.dir, r.dir)
 		}
 		reset()
 	}
+	if killed == 0 {
+		t.Error("it was never killed in the middle")
+	}
 	t.Logf("killed %d times in the middle; it takes %s", killed, usual)
 	s.delta(r.dir)
 	same(t, plain.dir, r.dir)
+}
+
+// missing says whether a directory has no such name.
+func missing(dir, name string) bool {
+	_, err := os.Lstat(filepath.Join(dir, name))
+	return err != nil
 }
 
 // Mount points stay, and what is on one that the backup does not know; what a wanted
