@@ -259,8 +259,30 @@ const headsAtOnce = 32
 // ReadHeads reads the heads of a place, oldest first, and gives those apart, each as
 // an *Unreadable, that are damaged, or that this release or key cannot read.
 func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Head, unreadable []error, err error) {
+	all, unreadable, err := readHeads(ctx, objects, p, func(*Head) {})
+	if err != nil {
+		return nil, nil, err
+	}
+	heads = make([]Head, len(all))
+	for i, h := range all {
+		heads[i] = *h
+	}
+	return heads, unreadable, nil
+}
+
+// ListHeads is ReadHeads for who shows backups: of each is left out what only matters to
+// who restores it, which is most of it. Of ten thousand that is what memory can spare.
+func ListHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []*Head, unreadable []error, err error) {
+	return readHeads(ctx, objects, p, func(h *Head) {
+		h.Label, h.TablespaceMap, h.Tablespaces, h.Slots, h.Collations, h.Databases = "", "", nil, nil, nil, nil
+		h.Owner, h.Needs = Owner{}, Needs{}
+	})
+}
+
+// readHeads is ReadHeads, which calls trim with each head while others are read.
+func readHeads(ctx context.Context, objects *seal.Objects, p Place, trim func(*Head)) (heads []*Head, unreadable []error, err error) {
 	type result struct {
-		head Head
+		head *Head // nil if it was deleted since it was listed
 		bad  error
 	}
 	var results []*result
@@ -277,11 +299,12 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 			switch {
 			case repo.Unreadable(err):
 				r.bad = &Unreadable{ID: id, Place: p, Err: err}
-			case errors.Is(err, ErrNoBackup): // deleted since it was listed
+			case errors.Is(err, ErrNoBackup):
 			case err != nil:
 				return err
 			default:
-				r.head = h
+				trim(&h)
+				r.head = &h
 			}
 			return nil
 		})
@@ -290,16 +313,16 @@ func ReadHeads(ctx context.Context, objects *seal.Objects, p Place) (heads []Hea
 	if err := cmp.Or(g.Wait(), listed); err != nil {
 		return nil, nil, err
 	}
-	slices.SortStableFunc(results, func(a, b *result) int { return a.head.StoppedAt.Compare(b.head.StoppedAt) })
-	heads = make([]Head, 0, len(results))
+	heads = make([]*Head, 0, len(results))
 	for _, r := range results {
 		switch {
 		case r.bad != nil:
 			unreadable = append(unreadable, r.bad)
-		case r.head.ID != "":
+		case r.head != nil:
 			heads = append(heads, r.head)
 		}
 	}
+	slices.SortStableFunc(heads, func(a, b *Head) int { return a.StoppedAt.Compare(b.StoppedAt) })
 	return heads, unreadable, nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
@@ -129,6 +131,31 @@ func TestHeadsUnreadable(t *testing.T) {
 	writeHeads(t, sealed(broken), 40)
 	if heads, _, err := ReadHeads(t.Context(), sealed(broken), testPlace); !errors.Is(err, store.ErrUnavailable) || heads != nil {
 		t.Errorf("a store that fails: %d heads, %v", len(heads), err)
+	}
+}
+
+// A list has the same backups, in the same order, with all that is shown of them.
+func TestListHeads(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	writeHeads(t, w.objects, 40)
+	flip(w, HeadName(testPlace, ordinaryHead(3).ID))
+	heads, bad, err := ReadHeads(t.Context(), w.objects, testPlace)
+	w.must(err)
+	listed, alsoBad, err := ListHeads(t.Context(), w.objects, testPlace)
+	w.must(err)
+	if len(heads) != 39 || len(bad) != 1 || len(listed) != len(heads) || len(alsoBad) != 1 {
+		t.Fatalf("%d heads and %v, %d listed and %v", len(heads), bad, len(listed), alsoBad)
+	}
+	for i, h := range heads {
+		if heads[i].Label == "" || listed[i].Label != "" || listed[i].Needs != (Needs{}) {
+			t.Errorf("read %+v, listed %+v", heads[i], listed[i])
+		}
+		h.Label, h.TablespaceMap, h.Tablespaces, h.Slots, h.Collations, h.Databases = "", "", nil, nil, nil, nil
+		h.Owner, h.Needs = Owner{}, Needs{}
+		if d := cmp.Diff(h, *listed[i]); d != "" {
+			t.Error(d)
+		}
 	}
 }
 

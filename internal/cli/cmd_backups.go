@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -26,9 +27,9 @@ func backupsCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-// stored is a backup with the repository that has it.
+// stored is a backup with the repository that has it. Its head is as a list has it.
 type stored struct {
-	head catalog.Head
+	head *catalog.Head
 	repo string
 }
 
@@ -69,7 +70,7 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 		unreadable = append(unreadable, fmt.Errorf("repository %s: the backups of %w", r.name, e))
 	}
 	for _, o := range origins {
-		heads, bad, err := catalog.ReadHeads(ctx, r.objects, o.Place())
+		heads, bad, err := catalog.ListHeads(ctx, r.objects, o.Place())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -118,16 +119,11 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			items := make([]listedView, 0, len(all))
-			t := table{empty: "There are no backups yet: salvor backup",
-				columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "repository"}, {title: "remarks"}}}
-			for _, b := range all {
-				h := b.head
-				items = append(items, listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}})
-				t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
-					formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), b.repo, remarks(h)})
+			items := make([]viewer, len(all))
+			for i := range all {
+				items[i] = (*listed)(&all[i])
 			}
-			if err := s.out.list(items, t); err != nil {
+			if err := s.out.list(items, backupsTable(all)); err != nil {
 				return err
 			}
 			if len(unreadable) > 0 {
@@ -136,6 +132,27 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// listed is a backup in the list.
+type listed stored
+
+func (l *listed) view() any {
+	return listedView{backupView: viewOfBackup(*l.head, l.repo), KeptBy: []string{}}
+}
+
+// backupsTable is the table of backups, made when it is printed.
+type backupsTable []stored
+
+func (all backupsTable) writeTo(w io.Writer) error {
+	t := table{empty: "There are no backups yet: salvor backup",
+		columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "repository"}, {title: "remarks"}}}
+	for _, b := range all {
+		h := b.head
+		t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
+			formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), b.repo, remarks(*h)})
+	}
+	return t.writeTo(w)
 }
 
 func remarks(h catalog.Head) string {
@@ -161,7 +178,10 @@ func backupsShowCommand(s *session, name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h := b.head
+			h, err := s.wholeHead(ctx, c, b)
+			if err != nil {
+				return err
+			}
 			view := struct {
 				listedView
 				Tablespaces      []catalog.Tablespace `json:"tablespaces"`
@@ -174,6 +194,16 @@ func backupsShowCommand(s *session, name *string) *cobra.Command {
 			return s.out.document(view, showDetails(h, b.repo))
 		}),
 	}
+}
+
+// wholeHead reads all of the head of a backup that was listed.
+func (s *session) wholeHead(ctx context.Context, c *config.Config, b stored) (catalog.Head, error) {
+	r, err := s.openNamed(ctx, c, b.repo)
+	if err != nil {
+		return catalog.Head{}, err
+	}
+	defer r.close()
+	return catalog.ReadHead(ctx, r.objects, b.head.Place(), b.head.ID)
 }
 
 func showDetails(h catalog.Head, repository string) details {
@@ -255,7 +285,7 @@ func (s *session) toDelete(ctx context.Context, c *config.Config, name, id strin
 	}
 	s.log.Warn("this backup is damaged, and can not be restored", "backup", id, "error", err.Error())
 	p := bad.Place
-	return stored{catalog.Head{ID: id, Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation}, in.repo}, nil
+	return stored{&catalog.Head{ID: id, Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation}, in.repo}, nil
 }
 
 // planDelete says what a removal would do.

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -25,6 +27,10 @@ const formatVersion = 1
 
 // tabular is a result for people.
 type tabular interface{ writeTo(w io.Writer) error }
+
+// viewer is an item of a list that makes what is printed of it when it is printed: of a
+// long list not all at once.
+type viewer interface{ view() any }
 
 // printer prints results.
 type printer struct {
@@ -50,14 +56,37 @@ func (p *printer) list(items any, t tabular) error {
 	if p.format == outputTable {
 		return written(t.writeTo(p.w))
 	}
-	body, err := encode(items)
+	var body bytes.Buffer // for YAML
+	out := bufio.NewWriterSize(p.w, 64<<10)
+	if p.format == outputYAML {
+		out.Reset(&body)
+	}
+	_, _ = fmt.Fprintf(out, `{"format_version":%d,"items":[`, formatVersion)
+	all := reflect.ValueOf(items)
+	for i := range all.Len() { // one after the other: there may be ten thousand
+		v := all.Index(i).Interface()
+		if later, is := v.(viewer); is {
+			v = later.view()
+		}
+		item, err := encode(v)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		_, _ = out.Write(item)
+	}
+	_, _ = out.WriteString("]}\n")
+	if err := out.Flush(); err != nil || p.format == outputJSON { // with the first error of all
+		return written(err)
+	}
+	text, err := toYAML(body.Bytes())
 	if err != nil {
 		return err
 	}
-	if string(body) == "null" {
-		body = []byte("[]")
-	}
-	return p.raw([]byte(`{"items":` + string(body) + `}`))
+	_, err = p.w.Write(text)
+	return written(err)
 }
 
 // raw prints a JSON object with the version as its first key.

@@ -28,6 +28,11 @@ func example() view {
 	return view{ID: "<b1>", StartLSN: 0x16B374D848, StartedAt: stamp(when), DurationSeconds: seconds(1500 * time.Millisecond)}
 }
 
+// made is an item that is made when it is printed.
+type made struct{}
+
+func (made) view() any { return example() }
+
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	human := details{{"backup", "b1"}, {"parent", ""}, {"duration", "1.5s"}}
@@ -43,6 +48,7 @@ func TestDocuments(t *testing.T) {
 		{outputJSON, func(p *printer) error { return p.document(struct{}{}, human) }, `{"format_version":1}` + "\n"},
 		{outputJSON, func(p *printer) error { return p.list([]view{example()}, rows) }, `{"format_version":1,"items":[{` + one + "]}\n"},
 		{outputJSON, func(p *printer) error { return p.list([]view(nil), rows) }, `{"format_version":1,"items":[]}` + "\n"},
+		{outputJSON, func(p *printer) error { return p.list([]viewer{made{}, made{}}, rows) }, `{"format_version":1,"items":[{` + one + ",{" + one + "]}\n"},
 		{outputYAML, func(p *printer) error { return p.list([]view(nil), rows) }, "format_version: 1\nitems: []\n"},
 		{outputYAML, func(p *printer) error { return p.document(example(), human) },
 			"format_version: 1\nid: <b1>\nstart_lsn: 16/B374D848\nstarted_at: '2026-03-01T01:00:00.000000Z'\nduration_seconds: 1.5\nparent_id: null\n"},
