@@ -184,6 +184,10 @@ func (op *Opener) Last(ctx context.Context, size int64) (codec chunk.Codec, payl
 	return f.codec, payload, int(f.plain), err
 }
 
+// littleFrame is what is made room for on the word of a frame's header alone, in bytes:
+// most small objects are smaller.
+const littleFrame = 16 << 10
+
 // Stream reads an object from its beginning to its end, frame by frame. It is
 // for one goroutine and must be closed.
 type Stream struct {
@@ -258,8 +262,11 @@ func (s *Stream) Next() (Frame, error) {
 }
 
 // fill reads n bytes into s.buf, growing it as they come, so that a damaged
-// length costs no more memory than the object has bytes.
+// length costs no more memory than the object has bytes, or little more.
 func (s *Stream) fill(n int) error {
+	if s.buf == nil && n <= littleFrame {
+		s.buf = make([]byte, n)
+	}
 	if cap(s.buf) >= n {
 		s.buf = s.buf[:n]
 		_, err := readFull(s.in, s.buf)
