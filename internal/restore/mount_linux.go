@@ -6,6 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mountedBehind is mounted for the directory that path may be a link to.
+func mountedBehind(path string) (bool, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false, err
+	}
+	return mounted(real)
+}
+
 // mounted says whether a file system is mounted at path, a bind mount too: statx(2)
 // tells since Linux 5.8. Before, another device than that of the directory above it
 // does.

@@ -56,7 +56,7 @@ func (r *run) look() error {
 // empty says whether a directory has nothing but what mkfs put there.
 func empty(dir string, entries []fs.DirEntry) bool {
 	if len(entries) == 1 && entries[0].Name() == lostAndFound {
-		is, err := mounted(dir)
+		is, err := mountedBehind(dir)
 		return err == nil && is
 	}
 	return len(entries) == 0
@@ -84,7 +84,7 @@ func (r *run) ours(dir string) bool {
 // that it would change, and that belong to another server too or lie inside.
 func (r *run) checkShared() error {
 	for _, dir := range r.locations() {
-		if strings.HasPrefix(dir+"/", filepath.Clean(r.To)+"/") {
+		if within(dir, r.To) {
 			return refuse("choose another place for the tablespace: --tablespace-map OID=DIR", "the tablespace in %s would be inside of the data directory", dir)
 		}
 	}
@@ -109,6 +109,14 @@ func (r *run) outside() []string {
 		dirs = append(dirs, filepath.Clean(t.Location))
 	}
 	return dirs
+}
+
+// within says whether a directory lies in another or is it, also by links.
+func within(dir, root string) bool {
+	if real, err := filepath.EvalSymlinks(root); err == nil && real != filepath.Clean(root) && within(dir, real) {
+		return true
+	}
+	return strings.HasPrefix(filepath.Clean(dir)+"/", filepath.Clean(root)+"/")
 }
 
 func isLink(path string) bool {

@@ -90,7 +90,7 @@ func (t *tree) names(path string) ([]string, error) {
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		if e.Name() == lostAndFound {
-			if is, err := mounted(path); err != nil || is {
+			if is, err := mountedBehind(path); err != nil || is {
 				continue
 			}
 		}

@@ -302,8 +302,19 @@ func TestDeltaMounts(t *testing.T) {
 	}
 	put("extra/deep/file")
 	newDisk(t, filepath.Join(r.dir, "extra", "deep"), "1m")
-	newDisk(t, filepath.Join(r.dir, "pg_wal"), "1m")
-	for _, name := range []string{"extra/deep/precious", "extra/trash", "pg_wal/000000010000000000000009", "pg_wal/lost+found/1", "lost+found/2", "base/lost+found/3"} {
+	newDisk(t, filepath.Join(r.dir, "pg_stat_tmp"), "1m")
+	wal := filepath.Join(r.dir, "pg_wal") // a link to where something is mounted
+	if err := os.RemoveAll(wal); err != nil {
+		t.Fatal(err)
+	}
+	disk := diskAnywhere(t, "1m").dir
+	if err := os.Chown(disk, c.UID, c.GID); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(disk, wal); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"extra/deep/precious", "extra/trash", "pg_wal/000000010000000000000009", "pg_wal/lost+found/1", "pg_stat_tmp/lost+found/4", "pg_stat_tmp/old", "lost+found/2", "base/lost+found/3"} {
 		put(name)
 	}
 	res := s.run("restore", "--to", r.dir, "--delta", "--yes")
@@ -311,7 +322,7 @@ func TestDeltaMounts(t *testing.T) {
 		t.Fatal(res)
 	}
 	for name, stays := range map[string]bool{"extra/deep/precious": true, "extra/trash": false, "pg_wal/000000010000000000000009": false,
-		"pg_wal/lost+found/1": true, "lost+found/2": false, "base/lost+found/3": false, "pg_wal/archive_status": true, "global/pg_control": true} {
+		"pg_wal/lost+found/1": true, "pg_stat_tmp/lost+found/4": true, "pg_stat_tmp/old": false, "lost+found/2": false, "base/lost+found/3": false, "pg_wal/archive_status": true, "global/pg_control": true} {
 		if _, err := os.Lstat(filepath.Join(r.dir, name)); (err == nil) != stays {
 			t.Errorf("%s: want that it stays: %v; %v", name, stays, err)
 		}
