@@ -38,6 +38,7 @@ func Run(ctx context.Context, o Options) (catalog.Head, error) {
 		return catalog.Head{}, err
 	}
 	src, err := look(ctx, &o)
+	defer src.primary.close()
 	if err != nil {
 		return catalog.Head{}, err
 	}
@@ -77,6 +78,9 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 		return err
 	}
 	defer slot.drop()
+	if err := r.catchUp(ctx); err != nil {
+		return fmt.Errorf("bringing the standby to a new checkpoint: %w", err)
+	}
 	b, err := r.Conn.StartBackup(ctx, "salvor "+r.id, !r.Spread)
 	if err != nil {
 		return fmt.Errorf("starting the backup: %w", err)
@@ -101,6 +105,9 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 		return fmt.Errorf("stopping the backup: %w", err)
 	}
 	r.end(stop)
+	if err := r.endSegment(ctx); err != nil {
+		return err
+	}
 
 	r.Events.Phase("wal")
 	if err := r.secureWAL(ctx, copied, slot); err != nil {
@@ -123,7 +130,7 @@ func (r *run) begin(b *conn.Backup) {
 	r.head = catalog.Head{
 		ID: r.id, Kind: catalog.Full, Program: r.Program,
 		Cluster: r.place.Cluster, SystemID: r.place.SystemID, Incarnation: r.place.Incarnation,
-		StartedAt: b.StartedAt, StartLSN: b.StartLSN, Timeline: b.Timeline,
+		StartedAt: b.StartedAt, StartLSN: b.StartLSN, Timeline: b.Timeline, FromStandby: b.FromStandby,
 		Version: s.server.Version, CatalogVersion: s.control.CatalogVersion, Sizes: s.control.Sizes,
 		Checksums: s.control.DataChecksumVersion != 0, WALIncluded: r.WithWAL,
 		Owner: s.owner, Needs: s.needs, Slots: s.slots, Collations: s.collations,

@@ -2,14 +2,15 @@
 //
 // The steps, in order:
 //
-//  1. look: is this directory the server's, can WAL of the backup be had
+//  1. look: is this directory the server's, can WAL of the backup be had; of a standby,
+//     who is its primary
 //  2. lock the cluster's backups, mark this one as running, and gather the packs of
 //     backups that were cut off
-//  3. start: pg_backup_start, on a session that is held to the end; of an incremental
+//  3. start: a checkpoint, and pg_backup_start, on a session that is held to the end; of an incremental
 //     backup, put together what the WAL changed since the parent's start
 //  4. copy: list the files, read of them what may have changed, in ranges, largest
-//     first, several at a time; check each page; store chunks in packs, one open pack for each worker, but
-//     those that are found in a gathered pack
+//     first, several at a time; check each page; store chunks in packs, one open pack
+//     for each worker, but those that are found in a gathered pack
 //  5. stop: pg_backup_stop gives backup_label and the stop position
 //  6. wait until every byte of WAL from start to stop is in the repository, or, for
 //     a standalone backup, copy it from pg_wal

@@ -26,6 +26,7 @@ type Options struct {
 	Objects    *seal.Objects
 	Locks      *lock.Locks
 
+	From           From
 	Kind           Kind
 	Detect         catalog.Detector // of an incremental backup, "" chooses the best
 	Codec          chunk.Codec

@@ -205,6 +205,7 @@ func Plan(ctx context.Context, o Options) (Planned, error) {
 		return Planned{}, err
 	}
 	src, err := look(ctx, &o)
+	defer src.primary.close()
 	if err != nil {
 		return Planned{}, err
 	}

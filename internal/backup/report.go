@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 )
 
@@ -122,6 +123,9 @@ func (r *run) reason(held context.Context, err error) error {
 	var c *lock.Cancelled
 	if errors.As(context.Cause(held), &c) {
 		return fmt.Errorf("backup %s: %w", r.id, c)
+	}
+	if errors.Is(err, conn.ErrRoleChanged) {
+		return refuse("run it again", "the standby was promoted while it was backed up")
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 // source is the cluster to back up.
 type source struct {
 	server     conn.Server
+	primary    *primary // nil: it cannot be asked
 	control    datadir.Control
 	place      catalog.Place
 	owner      catalog.Owner
@@ -39,6 +40,13 @@ func look(ctx context.Context, o *Options) (source, error) {
 		return s, err
 	}
 	if err := s.check(o); err != nil {
+		return s, err
+	}
+	var why error
+	if s.primary, why = findPrimary(ctx, o.Conn, s.server); why != nil {
+		o.Events.Warn(fmt.Sprintf("the primary cannot be asked for a checkpoint, nor to archive its last segment: %v", why))
+	}
+	if err := s.checkArchiving(o); err != nil {
 		return s, err
 	}
 	marker, err := catalog.ReadMarker(o.DataDir)
@@ -72,16 +80,29 @@ func (s source) check(o *Options) error {
 			"%s is not the server's data directory, which is %s: it is a copy of it", o.DataDir, s.server.DataDirectory)
 	case !s.server.Version.Supported():
 		return refuse("", "PostgreSQL %s is not supported", s.server.Version)
-	case s.server.InRecovery:
-		return refuse("run the backup on the primary", "the server is a standby")
+	case s.server.InRecovery && o.From == FromPrimary:
+		return refuse("run the backup on the primary, or back up the standby: salvor backup --from standby", "the server is a standby")
+	case !s.server.InRecovery && o.From == FromStandby:
+		return refuse("run the backup on a standby, or back up the primary: salvor backup --from primary", "the server is a primary")
 	case s.server.WALLevel == "minimal":
 		return refuse("set wal_level = replica and restart the server", "wal_level is minimal: WAL cannot make a backup consistent")
 	case !s.server.CanBackup:
 		return refuse("as superuser, run:\n"+conn.ShowSQLGrants(s.server.User, s.server.Version), "role %s may not make backups", s.server.User)
-	case s.server.ArchiveMode == "off" && !o.WithWAL:
+	}
+	return nil
+}
+
+// checkArchiving refuses a server whose WAL is not archived. Whether that is so is the
+// primary's to say.
+func (s source) checkArchiving(o *Options) error {
+	if s.primary == nil || o.WithWAL {
+		return nil
+	}
+	switch p := s.primary.server; {
+	case p.ArchiveMode == "off":
 		return refuse("set archive_mode = on and the archive_command that salvor init printed, and restart the server; or make a standalone backup: salvor backup --with-wal",
 			"archive_mode is off: the WAL that the backup needs would be lost")
-	case s.server.ArchiveMode != "off" && s.server.ArchiveCommand == "" && s.server.ArchiveLibrary == "" && !o.WithWAL:
+	case p.ArchiveCommand == "" && p.ArchiveLibrary == "":
 		return refuse("set the archive_command that salvor init printed and reload the server; or make a standalone backup: salvor backup --with-wal",
 			"archive_command is empty: WAL is not archived")
 	}
@@ -106,9 +127,11 @@ func (s *source) describe(ctx context.Context, o *Options) error {
 		PreloadLibraries: need.SharedPreloadLibraries,
 		ConfigFile:       outside(o.DataDir, s.server.ConfigFile), HBAFile: outside(o.DataDir, s.server.HBAFile), IdentFile: outside(o.DataDir, s.server.IdentFile),
 	}
-	slots, err := o.Conn.ReplicationSlots(ctx)
-	if err != nil {
-		return err
+	var slots []conn.ReplicationSlot
+	if s.primary != nil { // a standby's own are of no use to a restored primary
+		if slots, err = s.primary.ReplicationSlots(ctx); err != nil {
+			return err
+		}
 	}
 	for _, l := range slots {
 		if !l.Temporary {

@@ -22,17 +22,18 @@ const pollEvery = 100 * time.Millisecond
 // the copy runs: that archiving does not work should be known now, and not after
 // hours of copying.
 func (r *run) proveArchiving(ctx, session context.Context) error {
-	if r.WithWAL {
+	p := r.source.primary
+	if r.WithWAL || p == nil {
 		return nil
 	}
-	before, err := r.Conn.Archiver(session)
+	before, err := p.Archiver(session)
 	if err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	if _, err := r.Conn.CreateRestorePoint(session, "salvor "+r.id+" start"); err != nil {
+	if _, err := p.CreateRestorePoint(session, "salvor "+r.id+" start"); err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("writing a restore point: %w", err))
 	}
-	if _, err := r.Conn.SwitchWAL(session); err != nil {
+	if _, err := p.SwitchWAL(session); err != nil {
 		return ignoreEnd(ctx, fmt.Errorf("switching WAL: %w", err))
 	}
 	size := r.source.control.Sizes.WALSegment
@@ -56,9 +57,12 @@ func (r *run) secureWAL(ctx context.Context, c *copied, slot *slot) error {
 	if r.WithWAL {
 		return r.includeWAL(ctx, c, slot, first, last)
 	}
-	before, err := r.Conn.Archiver(ctx)
-	if err != nil {
-		return err
+	var before conn.ArchiverStats
+	if r.source.primary != nil {
+		var err error
+		if before, err = r.source.primary.Archiver(ctx); err != nil {
+			return err
+		}
 	}
 	for s := first; s.Number <= last.Number; s = s.Next() {
 		if err := r.await(ctx, ctx, s, before); err != nil {
@@ -96,13 +100,19 @@ func (r *run) await(ctx, session context.Context, s pg.Segment, before conn.Arch
 // archiveTimeout finds out why a segment did not come.
 func (r *run) archiveTimeout(ctx context.Context, name string, before conn.ArchiverStats) error {
 	e := &ArchiveTimeout{Segment: name, Repository: r.Repository, Waited: r.ArchiveTimeout}
-	now, err := r.Conn.Archiver(ctx)
+	p := r.source.primary
+	if p == nil {
+		e.Cause = "the primary has not archived it, and it cannot be asked why"
+		e.Hint = "on the primary: SELECT pg_switch_wal(); see its log, and let role " + r.source.server.User + " connect to it from here, so that this is done by itself"
+		return e
+	}
+	now, err := p.Archiver(ctx)
 	if err != nil {
 		return errors.Join(e, err)
 	}
-	command := r.source.server.ArchiveCommand
+	command := p.server.ArchiveCommand
 	if command == "" {
-		command = r.source.server.ArchiveLibrary
+		command = p.server.ArchiveLibrary
 	}
 	switch {
 	case now.FailedCount > before.FailedCount || now.LastFailedAt.After(now.LastArchivedAt):

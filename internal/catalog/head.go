@@ -48,6 +48,7 @@ type Head struct {
 	Incarnation   Incarnation `json:"incarnation"`
 	ParentID      string      `json:"parent_id,omitempty"`
 	Detector      Detector    `json:"detector,omitempty"` // of an incremental backup
+	FromStandby   bool        `json:"from_standby,omitempty"`
 	Program       string      `json:"salvor_version"`
 
 	StartedAt time.Time   `json:"started_at"` // by the server's clock

@@ -23,6 +23,7 @@ import (
 type backupFlags struct {
 	kind        string
 	detect      string
+	from        string
 	checkpoint  string
 	workers     int
 	rateLimit   config.Size
@@ -44,6 +45,7 @@ restorable, when the command says so: its WAL is in the repository by then.`,
 	}
 	choiceVar(cmd, &f.kind, "kind", []string{"auto", "full", "incremental"}, "auto makes an incremental backup whenever there is a usable earlier one")
 	choiceVar(cmd, &f.detect, "detect", []string{"", "wal", "lsn", "hash"}, "how an incremental backup finds changed pages: by the WAL, which reads no others; by the LSN of each; or by comparing all (default the first that can be used)")
+	choiceVar(cmd, &f.from, "from", []string{"primary", "standby", "auto"}, "which server this may be: auto takes it as it is")
 	choiceVar(cmd, &f.checkpoint, "checkpoint", []string{"", "fast", "spread"}, "how the backup's checkpoint is made (else backup.checkpoint)")
 	fl := cmd.Flags()
 	fl.IntVar(&f.workers, "workers", 0, "files read at the same time (else backup.workers)")
@@ -159,7 +161,7 @@ func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options
 	o := backup.Options{
 		Cluster: c.Cluster, DataDir: c.Postgres.DataDir, Codec: codec,
 		Workers: c.Backup.Workers, RateLimit: int64(c.Backup.RateLimit), Spread: c.Backup.Checkpoint == "spread",
-		Kind: kindOf(f.kind), Detect: catalog.Detector(f.detect), WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: versionOf(s.version, s.commit, readBuild()).Version, Clock: s.clock,
+		From: fromOf(f.from), Kind: kindOf(f.kind), Detect: catalog.Detector(f.detect), WithWAL: f.withWAL, ArchiveTimeout: time.Duration(c.Backup.ArchiveTimeout), Program: versionOf(s.version, s.commit, readBuild()).Version, Clock: s.clock,
 	}
 	if f.workers > 0 {
 		o.Workers = f.workers
@@ -175,6 +177,10 @@ func (s *session) backupOptions(c *config.Config, f backupFlags) (backup.Options
 
 func kindOf(name string) backup.Kind {
 	return map[string]backup.Kind{"full": backup.Full, "incremental": backup.Incremental}[name]
+}
+
+func fromOf(name string) backup.From {
+	return map[string]backup.From{"standby": backup.FromStandby, "auto": backup.FromAuto}[name]
 }
 
 func parseAnnotations(list []string) (map[string]string, error) {
@@ -240,6 +246,7 @@ type backupView struct {
 	PagesStored uint64      `json:"pages_stored"`
 	Forwarded   uint64      `json:"forwarded_bytes"`
 	Detector    string      `json:"detector,omitempty"`
+	FromStandby bool        `json:"from_standby"`
 	Seconds     float64     `json:"duration_seconds"`
 	ParentID    *string     `json:"parent_id"`
 	Repository  string      `json:"repository"`
@@ -255,7 +262,7 @@ type backupView struct {
 func viewOfBackup(h catalog.Head, repository string) backupView {
 	v := backupView{
 		ID: h.ID, Kind: string(h.Kind), Cluster: h.Cluster, StartedAt: stamp(h.StartedAt), StoppedAt: stamp(h.StoppedAt),
-		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored, Adopted: h.Adopted, Forwarded: h.Forwarded, Detector: string(h.Detector),
+		StartLSN: h.StartLSN, StopLSN: h.StopLSN, Timeline: h.Timeline, Size: h.Size, Read: h.Read, Stored: h.Stored, Adopted: h.Adopted, Forwarded: h.Forwarded, Detector: string(h.Detector), FromStandby: h.FromStandby,
 		PagesRead: h.PagesRead, PagesStored: h.PagesStored, Seconds: h.Seconds, Repository: repository,
 		SystemID: h.SystemID, Incarnation: h.Incarnation, ServerVersion: h.Version.String(), WALIncluded: h.WALIncluded,
 		DamagedPages: h.Damaged, Annotations: h.Annotations,
@@ -284,6 +291,9 @@ func backupDetails(h catalog.Head, repository string) details {
 	if h.ParentID != "" {
 		d = append(d, detail{"parent", h.ParentID},
 			detail{"pages", fmt.Sprintf("%d read, %d stored; changes found by %s", h.PagesRead, h.PagesStored, h.Detector)})
+	}
+	if h.FromStandby {
+		d = append(d, detail{"from", "a standby"})
 	}
 	if h.Adopted > 0 {
 		d = append(d, detail{"adopted", formatBytes(int64(h.Adopted)) + " of a backup that was cut off"})

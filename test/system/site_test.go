@@ -254,19 +254,20 @@ func (s *site) ends(code int, args ...string) result {
 
 // backup is a backup as the command line shows it.
 type backup struct {
-	ID        string    `json:"id"`
-	Kind      string    `json:"kind"`
-	Timeline  int       `json:"timeline"`
-	StartLSN  string    `json:"start_lsn"`
-	StopLSN   string    `json:"stop_lsn"`
-	StartedAt time.Time `json:"started_at"`
-	StoppedAt time.Time `json:"stopped_at"`
-	Size      int64     `json:"size_bytes"`
-	Read      int64     `json:"read_bytes"`
-	Stored    int64     `json:"stored_bytes"`
-	PagesRead int64     `json:"pages_read"`
-	Detector  string    `json:"detector"`
-	Damaged   []struct {
+	ID          string    `json:"id"`
+	Kind        string    `json:"kind"`
+	Timeline    int       `json:"timeline"`
+	StartLSN    string    `json:"start_lsn"`
+	StopLSN     string    `json:"stop_lsn"`
+	StartedAt   time.Time `json:"started_at"`
+	StoppedAt   time.Time `json:"stopped_at"`
+	Size        int64     `json:"size_bytes"`
+	Read        int64     `json:"read_bytes"`
+	Stored      int64     `json:"stored_bytes"`
+	PagesRead   int64     `json:"pages_read"`
+	Detector    string    `json:"detector"`
+	FromStandby bool      `json:"from_standby"`
+	Damaged     []struct {
 		Path  string `json:"path"`
 		Block int64  `json:"block"`
 		Why   string `json:"why"`

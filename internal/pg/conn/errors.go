@@ -31,6 +31,8 @@ var (
 	ErrBackupOver = errors.New("the backup is over")
 	// ErrInRecovery: the question can only be asked of a primary.
 	ErrInRecovery = errors.New("the server is in recovery")
+	// ErrNotStreaming: a standby has no connection to the server it follows.
+	ErrNotStreaming = errors.New("the standby does not stream now")
 )
 
 // ConnectError says that no session could be had, on which server and why.

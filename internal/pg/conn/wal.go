@@ -104,3 +104,16 @@ func (c *Conn) Archiver(ctx context.Context) (ArchiverStats, error) {
 	}
 	return a, nil
 }
+
+// Sender gives the server that a standby streams from: a host or the directory of a
+// socket, and a port. The error is ErrNotStreaming if it streams from none.
+func (c *Conn) Sender(ctx context.Context) (host string, port int, err error) {
+	err = c.Row(ctx, `SELECT coalesce(max(sender_host), ''), coalesce(max(sender_port), 0) FROM pg_stat_wal_receiver WHERE status = 'streaming'`, nil, &host, &port)
+	if err == nil && host == "" {
+		err = ErrNotStreaming
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("asking the server at %s where it streams from: %w", c.cfg.Address(), err)
+	}
+	return host, port, nil
+}
