@@ -32,7 +32,7 @@ type run struct {
 //
 // It fails with *Refusal before anything is changed, with *lock.Held if another
 // backup of the cluster runs, with *lock.Cancelled if somebody asked for that, with
-// *ArchiveTimeout, or with what failed; then nothing of the backup is visible.
+// *ArchiveTimeout, *DamagedParent, or with what failed; then nothing of the backup is visible.
 func Run(ctx context.Context, o Options) (catalog.Head, error) {
 	if err := o.validate(); err != nil {
 		return catalog.Head{}, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/pg/conn"
+	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 )
 
@@ -126,6 +127,9 @@ func (r *run) reason(held context.Context, err error) error {
 	}
 	if errors.Is(err, conn.ErrRoleChanged) {
 		return refuse("run it again", "the standby was promoted while it was backed up")
+	}
+	if r.prior != nil && errors.Is(err, repo.ErrDamaged) {
+		return &DamagedParent{r.parent.ID, err}
 	}
 	return err
 }

@@ -95,6 +95,10 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
 	head, err := backup.Run(ctx, o)
+	if bad := (*backup.DamagedParent)(nil); errors.As(err, &bad) && o.Kind == backup.Auto {
+		s.log.Warn("the backup is begun anew, as a full one", "error", bad.Error())
+		head, err = s.full(ctx, c, o)
+	}
 	p.close()
 	if err != nil {
 		return err
@@ -107,6 +111,17 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 		return foundProblem("run pg_amcheck, and keep the older backups: salvor backups list", "%d pages of the database are damaged; the first is page %d of %s", n, head.Damaged[0].Block, head.Damaged[0].Path)
 	}
 	return nil
+}
+
+// full makes a full backup, on a session of its own: that of one that failed is gone.
+func (s *session) full(ctx context.Context, c *config.Config, o backup.Options) (catalog.Head, error) {
+	db, err := s.connect(ctx, c)
+	if err != nil {
+		return catalog.Head{}, err
+	}
+	defer db.Close()
+	o.Conn, o.Kind = db, backup.Full
+	return backup.Run(ctx, o)
 }
 
 // temporaryAge is when a temporary file of the store must be a dead writer's: no

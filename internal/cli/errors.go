@@ -114,6 +114,7 @@ func engineFailure(err error, f *failure) bool {
 	var (
 		noBackup  *backup.Refusal
 		noRestore *restore.Refusal
+		noParent  *backup.DamagedParent
 		noWAL     *backup.ArchiveTimeout
 		uncovered *catalog.NotCovered
 		held      *lock.Held
@@ -134,6 +135,8 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitNotNow, "refused", noBackup.Hint)
 	case errors.As(err, &noRestore):
 		return set(exitNotNow, "refused", noRestore.Hint)
+	case errors.As(err, &noParent):
+		return set(exitNotNow, "damaged_parent", "make a full one: salvor backup --kind full")
 	case errors.As(err, &noWAL):
 		return set(exitFailed, "archive_timeout", noWAL.Hint)
 	case errors.As(err, &uncovered):

@@ -38,6 +38,7 @@ func TestErrorsOfEngines(t *testing.T) {
 		hint bool // there is one
 	}{
 		{&backup.Refusal{Reason: "the server is a standby", Hint: "run the backup on the primary"}, 4, "refused", true},
+		{&backup.DamagedParent{ID: "x", Err: repo.Damaged("x", "y")}, 4, "damaged_parent", true},
 		{&backup.ArchiveTimeout{Segment: segment, Hint: "x"}, 1, "archive_timeout", true},
 		{&restore.Refusal{Reason: "the directory is not empty", Hint: "x"}, 4, "refused", true},
 		{catalog.ErrNoBackup, 5, "no_backup", true},

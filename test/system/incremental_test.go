@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -249,6 +250,43 @@ func TestLostParent(t *testing.T) {
 	}
 	if third := s.backup(); third.Kind != "incremental" {
 		t.Errorf("the next one is %s", third.Kind)
+	}
+}
+
+// Damage in the parent that is found while an incremental backup is made turns it into
+// a full one.
+func TestDamagedParent(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{})
+	s.cluster.Exec(kilometre)
+	first := s.backup()
+	s.cluster.Exec("UPDATE road SET pad = 'new' WHERE i % 10 = 0")
+	for _, pack := range s.objects("/packs/") { // in its footer
+		f, err := os.OpenFile(pack, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := f.Stat()
+		if err == nil {
+			_, err = f.WriteAt([]byte{1, 2, 3, 4}, info.Size()-100)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.ends(exitNotNow, "backup", "--kind", "incremental", "-o", "json").says(t, "damaged_parent", first.ID, "packs/", "--kind full")
+	res := s.ok("backup", "-o", "json")
+	var b backup
+	res.decode(t, &b)
+	if b.Kind != "full" || !strings.Contains(res.stderr, "begun anew") {
+		t.Errorf("the backup is %s; the log:\n%s", b.Kind, res.stderr)
+	}
+	if next := s.backup(); next.Kind != "incremental" {
+		t.Errorf("the next one is %s", next.Kind)
+	}
+	if n := value[int](t, s.restore(), "SELECT count(*) FROM public.road WHERE pad = 'new'"); n != 6000 {
+		t.Errorf("the copy has %d rows that changed", n)
 	}
 }
 
