@@ -62,6 +62,7 @@ type demoView struct {
 	Target       stamp           `json:"target_time"`
 	Seconds      float64         `json:"duration_seconds"`
 	Backup       json.RawMessage `json:"backup"`
+	Incremental  json.RawMessage `json:"incremental"`
 	Restore      json.RawMessage `json:"restore"`
 	Checks       []demoCheck     `json:"checks"`
 	Steps        []demoStep      `json:"steps"`
@@ -110,8 +111,8 @@ type demo struct {
 	tell story
 	view demoView
 
-	backup  demoBackup
-	restore demoRestore
+	backup, incremental demoBackup
+	restore             demoRestore
 
 	before   []fingerprint // of each table, at the moment
 	promised []ack         // before the accident
@@ -186,7 +187,9 @@ func (d *demo) play(ctx context.Context) (err error) {
 		{"database", "A database with a past, and customers who go on ordering", d.makeDatabase},
 		{"init", "A repository, its keys, and an archive for the WAL", d.initialise},
 		{"backup", "A full backup, while customers order", d.takeBackup},
-		{"load", "The day goes on: these orders are in no backup, only in the WAL", d.waitForOrders},
+		{"day", "The day goes on", d.waitForOrders},
+		{"incremental", "An incremental backup: it reads what the WAL says has changed", d.takeIncremental},
+		{"load", "And on: these orders are in no backup, only in the WAL", d.waitForOrders},
 		{"accident", "The accident: a clean-up script lost its WHERE", d.accident},
 		{"recovery", "Recovery to just before it, beside the original", d.recovery},
 		{"proof", "The proof", d.prove},
@@ -287,6 +290,16 @@ func (d *demo) takeBackup(ctx context.Context) (err error) {
 	return nil
 }
 
+func (d *demo) takeIncremental(ctx context.Context) (err error) {
+	v, full := &d.incremental, d.backup
+	if d.view.Incremental, err = d.salvor(ctx, v, "-c", d.configFile, "backup", "--kind", "incremental", "-o", "json"); err != nil {
+		return err
+	}
+	d.tell.say("backup %s: %s read, %s stored, where the full one read %s and stored %s; it is restored as fast", v.ID,
+		formatBytes(v.Read), formatBytes(v.Stored), formatBytes(full.Read), formatBytes(full.Stored))
+	return nil
+}
+
 func (d *demo) waitForOrders(ctx context.Context) error {
 	since := d.load.count()
 	err := d.eventually(ctx, "new orders come in", func() (bool, error) { return d.load.count() >= since+demoOrdersAfter, nil })
@@ -379,11 +392,12 @@ func (d *demo) score() error {
 		}
 	}
 	v.OK = len(failed) == 0
-	b, r := d.backup, d.restore
+	b, i, r := d.backup, d.incremental, d.restore
 	t := table{columns: []column{{title: "scoreboard"}, {title: "measured", right: true}, {title: "what it is"}}, rows: [][]string{
 		{"RTO", fmt.Sprintf("%.1f s", v.RTO), "from the decision to restore until the recovered server answered"},
 		{"RPO", fmt.Sprintf("%.1f s", v.RPO), fmt.Sprintf("%d of %d orders acknowledged before the accident are lost", v.Lost, v.Acknowledged)},
 		{"backup", fmt.Sprintf("%.1f s", b.Seconds), fmt.Sprintf("%s, %s stored, taken under load", formatBytes(b.Size), formatBytes(b.Stored))},
+		{"incremental", fmt.Sprintf("%.1f s", i.Seconds), fmt.Sprintf("%s read, %s stored", formatBytes(i.Read), formatBytes(i.Stored))},
 		{"restore", fmt.Sprintf("%.1f s", r.Seconds), fmt.Sprintf("%s restored, started and recovered to %s", formatBytes(r.Restored), v.Target)},
 		{"database", formatBytes(v.Database), fmt.Sprintf("%d orders recovered, PostgreSQL %s", v.Orders, v.Version)},
 		{"checks", fmt.Sprintf("%d of %d", len(v.Checks)-len(failed), len(v.Checks)), "hold; each is listed above"},

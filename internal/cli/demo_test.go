@@ -78,9 +78,10 @@ func TestDemo(t *testing.T) {
 		Version int  `json:"format_version"`
 		OK      bool `json:"ok"`
 		demoView
-		Backup  demoBackup  `json:"backup"`
-		Restore demoRestore `json:"restore"`
-		Target  time.Time   `json:"target_time"`
+		Backup      demoBackup  `json:"backup"`
+		Incremental demoBackup  `json:"incremental"`
+		Restore     demoRestore `json:"restore"`
+		Target      time.Time   `json:"target_time"`
 	}
 	if err := json.Unmarshal([]byte(stdout.String()), &v); err != nil {
 		t.Fatalf("%v: %s", err, stdout.String())
@@ -91,6 +92,9 @@ func TestDemo(t *testing.T) {
 	if v.Acknowledged < demoOrdersAfter || v.Orders < int64(300+v.Acknowledged) || v.Orders > int64(300+v.Acknowledged+demoSessions) {
 		t.Errorf("%d orders, of them %d acknowledged; want these and 300 from before", v.Orders, v.Acknowledged)
 	}
+	if v.Incremental.ID == "" || v.Incremental.Read*2 > v.Backup.Read {
+		t.Errorf("the incremental backup %+v reads not much less than the full one %+v", v.Incremental, v.Backup)
+	}
 	if v.Backup.ID == "" || v.Backup.Size == 0 || v.Restore.Restored == 0 || v.Database == 0 || v.Target.IsZero() {
 		t.Errorf("something is missing: %s", stdout.String())
 	}
@@ -98,7 +102,7 @@ func TestDemo(t *testing.T) {
 	for _, s := range v.Steps {
 		steps = append(steps, s.Name)
 	}
-	if diff := cmp.Diff([]string{"database", "init", "backup", "load", "accident", "recovery", "proof"}, steps); diff != "" {
+	if diff := cmp.Diff([]string{"database", "init", "backup", "day", "incremental", "load", "accident", "recovery", "proof"}, steps); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	if len(v.Checks) != 4 || slices.ContainsFunc(v.Checks, func(c demoCheck) bool { return !c.OK || c.Detail == "" }) {
