@@ -99,3 +99,34 @@ func TestDetectWithoutWAL(t *testing.T) {
 		r.stop()
 	}
 }
+
+// With wal_level=minimal tables are filled without WAL: what happened then is not taken
+// from it.
+func TestDetectOverMinimal(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{pg: pgtest.Options{Settings: map[string]string{"wal_keep_size": "1GB"}}})
+	s.cluster.Exec(kilometre)
+	s.backup()
+	levels := func(level, senders, mode string) {
+		s.cluster.Set("wal_level", level)
+		s.cluster.Set("max_wal_senders", senders)
+		s.cluster.Set("archive_mode", mode)
+		s.cluster.Restart()
+	}
+	levels("minimal", "0", "off")
+	s.round("BEGIN; TRUNCATE road; INSERT INTO road SELECT i, 'unlogged' FROM generate_series(1, 50000) i; COMMIT;")
+	levels("replica", "10", "on")
+	s.ends(exitNotNow, "backup", "--detect", "wal", "-o", "json").says(t, "refused", "wal_level was minimal")
+	if b := s.backup(); b.Kind != "incremental" || b.Detector != "lsn" {
+		t.Errorf("the backup is %s, by %q", b.Kind, b.Detector)
+	}
+	r := s.restore("--immediate")
+	if n := value[int](t, r, "SELECT count(*) FROM public.road WHERE pad = 'unlogged'"); n != 50000 {
+		t.Errorf("the copy has %d rows", n)
+	}
+	r.stop()
+	if b := s.backup(); b.Detector != "wal" {
+		t.Errorf("the next backup is found by %q", b.Detector)
+	}
+}
