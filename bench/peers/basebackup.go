@@ -20,7 +20,7 @@ type baseBackup struct {
 func (t *baseBackup) set(o options) { t.binDir, t.workers = o.binDir, o.workers }
 
 func (t *baseBackup) about() about {
-	return about{Name: "pg_basebackup " + t.codec, Codec: t.codec, Only: "full",
+	return about{Name: "pg_basebackup " + t.codec, Codec: t.codec, Steps: []string{"full"},
 		Programs: []string{filepath.Join(t.binDir, "pg_basebackup"), t.codec, "tar"}}
 }
 
@@ -45,6 +45,7 @@ func (t *baseBackup) ready(b *bench, dest string) error {
 	return b.recoverWith(dest, "false") // all WAL it needs is inside
 }
 
+func (t *baseBackup) incremental(*bench) []string   { return nil }
 func (t *baseBackup) push(*bench, string) []string  { return nil }
 func (t *baseBackup) fetch(*bench, string) []string { return nil }
 func (t *baseBackup) holds() []string               { return []string{"."} }
@@ -53,11 +54,12 @@ func (t *baseBackup) holds() []string               { return []string{"."} }
 type plainCopy struct{}
 
 func (plainCopy) about() about {
-	return about{Name: "cp", Codec: noCodec, Only: "wal", Programs: []string{"cp"}}
+	return about{Name: "cp", Codec: noCodec, Steps: []string{"wal"}, Programs: []string{"cp"}}
 }
 
 func (t plainCopy) reset(_ context.Context, b *bench) error { return b.user.makeDir(b.repo(t)) }
 func (plainCopy) backup(*bench) []string                    { return nil }
+func (plainCopy) incremental(*bench) []string               { return nil }
 func (plainCopy) restore(*bench, string) []string           { return nil }
 func (plainCopy) ready(*bench, string) error                { return nil }
 func (plainCopy) holds() []string                           { return []string{"."} }

@@ -41,6 +41,7 @@ type bench struct {
 	log           *os.File // what tools print on standard error
 	out           *os.File // results, line by line
 	db            *conn.Conn
+	worked        int // rounds of work that were done
 }
 
 // open makes directory and cluster. After an error nothing is left.
@@ -159,6 +160,16 @@ func (b *bench) measureAll(ctx context.Context) error {
 			return err
 		}
 	}
+	if slices.Contains(b.steps, "incr") {
+		if err := b.measureIncrementals(ctx, all, b.rounds, 0); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(b.steps, "chain") {
+		if err := b.measureChain(ctx, all); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(b.steps, "wal") {
 		if err := b.measureWAL(ctx, all); err != nil {
 			return err
@@ -175,7 +186,7 @@ func (b *bench) report() error {
 
 // takesPart gives the tools for a step.
 func takesPart(all []tool, step string) []tool {
-	return slices.DeleteFunc(slices.Clone(all), func(t tool) bool { return t.about().Only != "" && t.about().Only != step })
+	return slices.DeleteFunc(slices.Clone(all), func(t tool) bool { return t.about().Steps != nil && !slices.Contains(t.about().Steps, step) })
 }
 
 // turns gives the tools in the order of a repeat: every other one is backwards.

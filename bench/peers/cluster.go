@@ -49,7 +49,7 @@ func (b *bench) makeCluster(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.archiveBy(nil); err != nil {
+	if err := b.archiveBy(); err != nil {
 		return err
 	}
 	if _, err := server.Start(ctx, b.startOptions(b.data, sourcePort)); err != nil {
@@ -111,18 +111,19 @@ func (b *bench) rest(ctx context.Context) error {
 
 func (b *bench) archiveScript() string { return filepath.Join(b.root, "archive.sh") }
 
-// archiveBy makes a tool archive the server's WAL from now on; nil archives
-// nothing. The script is replaced as a whole, so that the server never runs a half.
-func (b *bench) archiveBy(t tool) error {
-	text := "exit 0\n"
-	if t != nil {
+// archiveBy makes tools archive the server's WAL from now on, one after the other; none
+// archives nothing.
+func (b *bench) archiveBy(all ...tool) error {
+	text := "set -e\n"
+	for _, t := range all {
 		if argv := t.push(b, b.data); argv != nil {
-			text = "exec " + shell(t, argv) + ` "$1"` + "\n"
+			text += shell(t, argv) + ` "$1"` + "\n"
 		}
 	}
 	return b.setArchiving(text)
 }
 
+// setArchiving replaces the script as a whole, so that the server never runs a half.
 func (b *bench) setArchiving(text string) error {
 	next := b.archiveScript() + ".next"
 	if err := b.user.write(next, text, 0o700); err != nil {

@@ -16,15 +16,19 @@ func (b *bench) describe(ctx context.Context) error {
 	r := &b.result.Run
 	r.At = b.clock.Now().UTC()
 	r.Scale, r.Orders, r.Repeats, r.Workers, r.WALMB = b.scale, b.orders, b.repeats, b.workers, b.walMB
+	r.Rounds, r.Changes, r.Chain = b.rounds, b.changes, b.chain
 	r.Versions = map[string]string{"Go": runtime.Version()}
-	for name, argv := range map[string][]string{
+	programs := map[string][]string{
 		"Salvor":     {b.salvorProgram, "version"},
 		"PostgreSQL": {filepath.Join(b.binDir, "postgres"), "--version"},
-		"pgBackRest": {b.pgbackrest, "version"},
 		"WAL-G":      {b.walg, "--version"},
 		"zstd":       {"zstd", "--version"},
 		"lz4":        {"lz4", "--version"},
-	} {
+	}
+	for _, p := range b.pgbackrests {
+		programs[strings.TrimSpace("pgBackRest "+p.version)] = []string{p.path, "version"}
+	}
+	for name, argv := range programs {
 		if _, err := lookPath(argv[0]); err != nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/salvor-dr/salvor/examples/swifteats"
@@ -44,7 +45,7 @@ func (b *bench) backUpAndRestore(ctx context.Context, t tool, repeat int, gb flo
 	if err != nil {
 		return err
 	}
-	u, more, err := b.measureBackup(ctx, t)
+	u, _, more, err := b.measureBackup(ctx, t, t.backup(b))
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (b *bench) backUpAndRestore(ctx context.Context, t tool, repeat int, gb flo
 	if want != "" {
 		err = b.check(ctx, t, want)
 	}
-	return errors.Join(err, b.user.makeDir(b.dest()), b.archiveBy(nil))
+	return errors.Join(err, b.user.makeDir(b.dest()), b.archiveBy())
 }
 
 // prepare gives the tool an empty repository and the server's WAL.
@@ -90,31 +91,32 @@ func (b *bench) prepare(ctx context.Context, t tool) error {
 	return b.db.Checkpoint(ctx)
 }
 
-// measureBackup also gives what only a backup has: the server's part, and waits.
-func (b *bench) measureBackup(ctx context.Context, t tool) (usage, map[string]float64, error) {
+// measureBackup runs a tool's backup command. It also gives what the command printed,
+// and what only a backup has: the server's part, and waits.
+func (b *bench) measureBackup(ctx context.Context, t tool, argv []string) (usage, []byte, map[string]float64, error) {
 	pid, err := b.postmaster()
 	if err != nil {
-		return usage{}, nil, err
+		return usage{}, nil, nil, err
 	}
 	waits, err := b.watchWaits(ctx)
 	if err != nil {
-		return usage{}, nil, err
+		return usage{}, nil, nil, err
 	}
 	before := serverCPU(pid)
-	u, stdout, err := b.measure(ctx, t.backup(b), t.about().Env)
+	u, stdout, err := b.measure(ctx, argv, t.about().Env)
 	after := serverCPU(pid)
 	waited, waitErr := waits()
 	if err := errors.Join(err, waitErr); err != nil {
-		return u, nil, err
+		return u, nil, nil, err
 	}
 	if w, ok := t.(waiter); ok {
 		late, err := b.archivedAfter(ctx, w, stdout)
 		if err != nil {
-			return u, nil, err
+			return u, nil, nil, err
 		}
 		waited += late
 	}
-	return u, map[string]float64{metricServerCPU: after - before, metricWait: waited.Seconds()}, nil
+	return u, stdout, map[string]float64{metricServerCPU: after - before, metricWait: waited.Seconds()}, nil
 }
 
 // archivedAfter tells how long after the end of backup mode the server had archived
@@ -134,6 +136,11 @@ func (b *bench) check(ctx context.Context, t tool, want string) error {
 	if err := t.ready(b, b.dest()); err != nil {
 		return err
 	}
+	return b.checkReady(ctx, want)
+}
+
+// checkReady starts what is in the destination, and compares.
+func (b *bench) checkReady(ctx context.Context, want string) error {
 	o := b.startOptions(b.dest(), restoredPort)
 	o.Set = map[string]string{"archive_mode": "off"}
 	o.Until = func(s server.Status) bool { return s.State == server.StateReady }
@@ -179,17 +186,22 @@ func (b *bench) dataSize() (int64, error) {
 // note records one measurement.
 func (b *bench) note(t tool, step string, repeat int, gb float64, bytes int64, u usage, more map[string]float64) error {
 	a := t.about()
-	m := measurement{Step: step, Tool: a.Name, Codec: a.Codec, Encrypted: a.Encrypted, Baseline: a.Baseline, Repeat: repeat, GB: gb,
+	m := measurement{Step: step, Tool: a.Name, Codec: a.Codec, Encrypted: a.Encrypted, Baseline: slices.Contains(a.Baseline, step), Repeat: repeat, GB: gb,
 		Values: map[string]float64{
 			metricWall: u.Wall, metricCPU: u.CPU, metricKernel: u.Kernel, metricMemory: float64(u.Largest), metricTree: float64(u.Tree),
-			metricRead: float64(u.Read), metricWrote: float64(u.Wrote), metricData: float64(bytes),
+			metricRead: float64(u.Read), metricWrote: float64(u.Wrote),
 		}}
+	if bytes > 0 {
+		m.Values[metricData] = float64(bytes)
+	}
 	for name, value := range more {
 		m.Values[name] = value
 	}
 	net := u.Wall - m.Values[metricWait]
 	m.Values[metricNet] = net
-	m.Values[metricRate] = float64(bytes) / net
-	b.say("%-8s %-22s repeat %d: %6.2f s, CPU %6.2f s, largest %4.0f MB", step, a.Name, repeat, net, u.CPU, float64(u.Largest)/1e6)
+	if bytes > 0 {
+		m.Values[metricRate] = float64(bytes) / net
+	}
+	b.say("%-19s %-24s repeat %d: %6.2f s, CPU %6.2f s, largest %4.0f MB", step, a.Name, repeat, net, u.CPU, float64(u.Largest)/1e6)
 	return b.record(line{Measured: &m})
 }

@@ -31,6 +31,11 @@ var columns = []column{
 	{"stored MB", metricStored, 1e6, 1, true},
 	{"largest process MB", metricMemory, 1e6, 0, true},
 	{"all processes MB", metricTree, 1e6, 0, true},
+	{"pages changed", metricChanged, 1, 0, false},
+	{"pages read / changed", metricReadShare, 1, 2, false},
+	{"bound MB", metricBound, 1e6, 1, false},
+	{"stored / bound", metricShare, 1, 2, false},
+	{"forwarded MB", metricForwarded, 1e6, 1, false},
 	{"read MB", metricRead, 1e6, 0, false},
 	{"written MB", metricWrote, 1e6, 0, false},
 	{"waited s", metricWait, 1, 2, false},
@@ -42,6 +47,10 @@ var stepTitles = map[string]string{
 	"restore": "Restore",
 	"push":    "WAL push, one segment a command",
 	"fetch":   "WAL fetch, one segment a command",
+
+	"incremental":  "Incremental backup",
+	"restore-last": "Restore of the last incremental backup",
+	"restore-full": "Restore of a full backup of the same moment",
 }
 
 // write prints the tables, and makes the page if it has a name.
@@ -52,9 +61,9 @@ func (r *results) write(w io.Writer, page string) error {
 			return err
 		}
 	}
-	if rows := r.sizeTable(); len(rows) > 1 {
-		fmt.Fprintf(w, "\nBy size\n")
-		if err := printTable(w, rows); err != nil {
+	for _, t := range r.moreTables() {
+		fmt.Fprintf(w, "\n%s\n", t.title)
+		if err := printTable(w, t.rows); err != nil {
 			return err
 		}
 	}
@@ -76,7 +85,7 @@ func printTable(w io.Writer, rows [][]string) error {
 func (r *results) steps() []string {
 	var out []string
 	for _, m := range r.Measured {
-		if m.GB == 0 && !slices.Contains(out, m.Step) {
+		if m.GB == 0 && stepTitles[m.Step] != "" && !slices.Contains(out, m.Step) {
 			out = append(out, m.Step)
 		}
 	}
@@ -124,13 +133,13 @@ func (c column) cell(g group) string {
 
 // sizeTable shows how memory and cost grow with the database.
 func (r *results) sizeTable() [][]string {
-	rows := [][]string{{"tool", "step", "GB", "largest process MB", "all processes MB", "wall s", "CPU s", "of it kernel s", "stored MB"}}
+	rows := [][]string{{"tool", "step", "GB", "largest process MB", "all processes MB", "wall s", "CPU s", "of it kernel s", "read MB", "stored MB"}}
 	for _, g := range r.groups() {
 		if g.GB == 0 {
 			continue
 		}
 		row := []string{g.Tool, g.Step, fmt.Sprintf("%.2f", g.values[metricData]/1e9)}
-		for _, metric := range []string{metricMemory, metricTree, metricNet, metricCPU, metricKernel, metricStored} {
+		for _, metric := range []string{metricMemory, metricTree, metricNet, metricCPU, metricKernel, metricRead, metricStored} {
 			i := slices.IndexFunc(columns, func(c column) bool { return c.metric == metric })
 			c := columns[i]
 			c.ratio = false
@@ -185,16 +194,16 @@ func (r *results) page() string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	say(pageTop)
-	say("Measured %s, with %d repeats, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL.\n",
-		r.Run.At.Format("2006-01-02"), r.Run.Repeats, r.Run.Workers, r.Run.Scale, r.Run.Orders, r.Run.WALMB)
+	say("Measured %s, with %d repeats, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL, %d transactions in a round.\n",
+		r.Run.At.Format("2006-01-02"), r.Run.Repeats, r.Run.Workers, r.Run.Scale, r.Run.Orders, r.Run.WALMB, r.Run.Changes)
 	for _, step := range r.steps() {
 		say("### %s\n", stepTitles[step])
 		say("%s", markdown(table(r.of(step, false))))
 	}
 	say("A number in parentheses is the ratio to pgBackRest with the same kind of codec and encryption, in the same repeat: below 1 is less, which for MB/s is worse and for all else better. `pgbackrest … async` and all others stand against pgBackRest's synchronous configuration.\n")
-	if rows := r.sizeTable(); len(rows) > 1 {
-		say("### By size\n\npgbench alone, each once.\n")
-		say("%s", markdown(rows))
+	for _, t := range r.moreTables() {
+		say("### %s\n\n%s\n", t.title, t.text)
+		say("%s", markdown(t.rows))
 	}
 	say("%s", pageRelations)
 	say("## What we lose\n")

@@ -31,6 +31,13 @@ busy with other work, as its load average below tells.
   ` + "`pg_stat_activity`" + ` and subtracted. pgBackRest runs with ` + "`archive-check=n`" + `; Salvor always waits until its WAL
   is safe, and what the server took to archive the last segment is subtracted.
 - **Stored** is the size of the backup in the repository without WAL; pg_basebackup's has its WAL inside.
+- **Incremental backups** are made by all tools of the same cluster after each round of pgbench's
+  transactions, in turns, backwards every other round. *Pages changed* are counted by hashing every page of the
+  cluster before and after; *bound* is what they take when just they are compressed, in chunks of
+  256 KiB, with Salvor's codec of that kind. *Pages read* is the tool's own account; *read MB* has also what it reads of
+  its repository. In this step WAL is archived by Salvor, and for all others
+  by one cp that they share. That WAL tells what changed costs Salvor time when it archives, which is in the
+  figures of WAL push.
 - **Everything is checked**: each tool's first restore is started, recovers with the tool's own
   restore command, and is compared with the original row by row; fetched WAL is compared byte by byte.
 - ` + "`sync s`" + ` is how long a sync of the file system took right after a restore: what the tool left to the
@@ -38,6 +45,17 @@ busy with other work, as its load average below tells.
 
 ## Results
 `
+
+// What is said above the tables that are not of one step.
+const (
+	textBeside = "Each column is the figure for the last incremental backup, divided by that for a full of the same\n" +
+		"moment by the same tool (medians)."
+	textChain = "Salvor with zstd alone: after each round an incremental backup, and then all but the last seven backups are\n" +
+		"deleted. *Forwarded* is what had not changed and was stored anew, before compression, so that packs with little\n" +
+		"left in them can go; it is granted in *stored / bound*, and left out of *pages read / changed*. The last row is what a\n" +
+		"full backup of the same moment takes: the least that a repository can hold of it."
+	textSizes = "pgbench alone, each once; incremental backups are medians of three, of the same number of transactions at each size."
+)
 
 // pageRelations comes before the list of losses: what was measured by hand.
 const pageRelations = `## Many relations
@@ -61,8 +79,7 @@ file, 3 MB here, is written anew.
 
 // pageLosses comes after the list of losses.
 const pageLosses = `Beyond the numbers: pgBackRest archives asynchronously with several workers at once, which hides
-slow storage; Salvor's push is one segment a command. pgBackRest and WAL-G make incremental backups
-and restore onto existing files; see [Beside pgBackRest and WAL-G](../explanation/comparison.md).
+slow storage; Salvor's push is one segment a command. See [Beside pgBackRest and WAL-G](../explanation/comparison.md).
 `
 
 // pageEnd comes last.
@@ -72,7 +89,9 @@ const pageEnd = `
 ` + "```sh" + `
 make bench-peers                                   # about ten minutes, 10 GB of disk
 make bench-peers SCALE=20 ORDERS=50000 WAL_MB=128  # a trial
-make bench-peers WALG=/path/to/wal-g SIZES=1,2,4   # with WAL-G, and memory by size
+make bench-peers WALG=/path/to/wal-g SIZES=1,2,4   # with WAL-G, and cost by size
+make bench-peers PGBACKREST=2.45=/usr/bin/pgbackrest,2.59=/path/to/pgbackrest STEPS=incr
+make bench-peers STEPS=chain CHAIN_ROUNDS=100      # a long chain of incrementals, Salvor alone
 ` + "```" + `
 
 It needs a PostgreSQL (` + "`PG_BIN`" + `, 15 or later for pg_basebackup's codecs), and for the peers pgBackRest, ` + "`zstd`" + `, ` + "`lz4`" + ` and

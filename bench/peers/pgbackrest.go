@@ -9,24 +9,63 @@ import (
 	"strings"
 )
 
-// pgBackRest is pgBackRest with AES-256-CBC. It bundles small files, without which
-// each costs it a file and an fsync; block incremental maps are for incrementals.
-type pgBackRest struct {
-	codec   string // zst or lz4
-	async   bool   // archives with archive-async, which changes nothing else
-	program string
-	workers int
+// pgBackRestProgram is a pgBackRest, of several.
+type pgBackRestProgram struct {
+	version string // as 2.45; empty: not told, and the only one
+	path    string
 }
 
-func (t *pgBackRest) set(o options) { t.program, t.workers = o.pgbackrest, o.workers }
+// name is what it is called in the results.
+func (p pgBackRestProgram) name() string {
+	if p.version == "" {
+		return "pgbackrest"
+	}
+	return "pgbackrest-" + p.version
+}
+
+// incrementalByBlock says whether it has block incremental backups, as 2.46 was the
+// first to have. One whose version was not told has not.
+func (p pgBackRestProgram) incrementalByBlock() bool {
+	var major, minor int
+	_, err := fmt.Sscanf(p.version, "%d.%d", &major, &minor)
+	return err == nil && (major > 2 || major == 2 && minor >= 46)
+}
+
+// pgBackRest is pgBackRest with AES-256-CBC. It bundles small files, without which
+// each costs it a file and an fsync.
+type pgBackRest struct {
+	program  pgBackRestProgram
+	codec    string // zst or lz4
+	async    bool   // archives with archive-async, which changes nothing else
+	block    bool   // with block incremental maps, for incrementals
+	baseline bool   // others are compared with it
+	workers  int
+}
+
+func (t *pgBackRest) set(o options) { t.workers = o.workers }
 
 func (t *pgBackRest) about() about {
-	a := about{Name: "pgbackrest " + t.codec, Codec: likeZstd, Encrypted: true, Baseline: true, Programs: []string{t.program}}
+	a := about{Name: t.program.name() + " " + t.codec, Codec: likeZstd, Encrypted: true, Programs: []string{t.program.path}}
 	if t.codec == "lz4" {
 		a.Codec = likeLZ4
 	}
-	if t.async {
-		a.Name, a.Baseline, a.Only = a.Name+" async", false, "wal"
+	switch {
+	case t.async:
+		a.Name, a.Steps = a.Name+" async", []string{"wal"}
+	case t.block:
+		a.Name, a.Steps = a.Name+" block", []string{"incr"}
+	case t.program.incrementalByBlock():
+		a.Steps = []string{"full", "wal"}
+	}
+	switch {
+	case !t.baseline || t.async:
+	case t.block:
+		a.Baseline = chainSteps
+	default:
+		a.Baseline = []string{"backup", "restore", "push", "fetch"}
+		if !t.program.incrementalByBlock() {
+			a.Baseline = append(a.Baseline, chainSteps...)
+		}
 	}
 	return a
 }
@@ -36,7 +75,7 @@ func (t *pgBackRest) config(b *bench) string {
 }
 
 func (t *pgBackRest) command(b *bench, args ...string) []string {
-	return append([]string{t.program, "--config=" + t.config(b), "--stanza=bench"}, args...)
+	return append([]string{t.program.path, "--config=" + t.config(b), "--stanza=bench"}, args...)
 }
 
 func (t *pgBackRest) reset(ctx context.Context, b *bench) error {
@@ -54,6 +93,9 @@ func (t *pgBackRest) reset(ctx context.Context, b *bench) error {
 	fmt.Fprintf(&conf, "[global]\nrepo1-path=%s\nrepo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=%s\nrepo1-retention-full=9\n", b.repo(t), strings.Repeat("k", 48))
 	fmt.Fprintf(&conf, "compress-type=%s\ncompress-level=%d\nprocess-max=%d\nrepo1-bundle=y\nstart-fast=y\narchive-check=n\n", t.codec, level, t.workers)
 	fmt.Fprintf(&conf, "log-level-console=warn\nlog-level-file=off\nlog-path=%s\nlock-path=%[1]s/lock\nspool-path=%[1]s/spool\n", own)
+	if t.block {
+		conf.WriteString("repo1-block=y\n")
+	}
 	if t.async {
 		fmt.Fprintf(&conf, "archive-async=y\narchive-get-queue-max=256MiB\n")
 	}
@@ -65,6 +107,8 @@ func (t *pgBackRest) reset(ctx context.Context, b *bench) error {
 }
 
 func (t *pgBackRest) backup(b *bench) []string { return t.command(b, "--type=full", "backup") }
+
+func (t *pgBackRest) incremental(b *bench) []string { return t.command(b, "--type=incr", "backup") }
 
 func (t *pgBackRest) restore(b *bench, dest string) []string {
 	return t.command(b, "--pg1-path="+dest, "--archive-mode=off", "restore")

@@ -27,6 +27,19 @@ const (
 	metricSync      = "sync_seconds" // a sync of the file system just after
 	metricData      = "data_bytes"   // what was backed up, restored, pushed or fetched
 	metricRate      = "bytes_per_second"
+
+	// of an incremental backup
+	metricChanged   = "changed_pages"   // since the one before, by comparing all
+	metricPagesRead = "pages_read"      // of relations, by the tool's own account
+	metricReadShare = "read_share"      // pages read to pages changed
+	metricBound     = "bound_bytes"     // the changed pages, compressed by our codec of that kind
+	metricForwarded = "forwarded_bytes" // unchanged pages that were stored anew, before compression
+	metricShare     = "stored_share"    // stored to bound, with the same for forwarded pages
+
+	// of the long chain
+	metricBackups = "backups"          // that are kept
+	metricRepo    = "repository_bytes" // packs, lists and heads
+	metricFiles   = "file_table_bytes" // of the backup
 )
 
 // line is one line of the results. One field is set.
@@ -46,6 +59,9 @@ type runInfo struct {
 	Repeats  int               `json:"repeats"`
 	Workers  int               `json:"workers"`
 	WALMB    int               `json:"wal_mb"`
+	Rounds   int               `json:"rounds,omitempty"`
+	Changes  int               `json:"changes,omitempty"`
+	Chain    int               `json:"chain_rounds,omitempty"`
 	Missing  []string          `json:"missing,omitempty"`
 }
 

@@ -53,6 +53,10 @@ func (t *salvorTool) backup(b *bench) []string {
 	return t.command(b, "backup", "--kind", "full", "--checkpoint", "fast", "-o", "json")
 }
 
+func (t *salvorTool) incremental(b *bench) []string {
+	return t.command(b, "backup", "--kind", "incremental", "--detect", "wal", "--checkpoint", "fast", "-o", "json")
+}
+
 func (t *salvorTool) restore(b *bench, dest string) []string {
 	return t.command(b, "restore", "--to", dest, "--latest", "--workers", strconv.Itoa(t.workers))
 }
@@ -66,12 +70,30 @@ func (t *salvorTool) holds() []string {
 	return []string{"clusters/*/*/packs", "clusters/*/*/backups"}
 }
 
-func (t *salvorTool) stopped(stdout []byte) (time.Time, error) {
-	var v struct {
-		StoppedAt time.Time `json:"stopped_at"`
-	}
+// printed is what a backup prints about itself.
+type printed struct {
+	ID          string    `json:"id"`
+	StoppedAt   time.Time `json:"stopped_at"`
+	PagesRead   int64     `json:"pages_read"`
+	PagesStored int64     `json:"pages_stored"`
+	Forwarded   int64     `json:"forwarded_bytes"`
+	Stored      int64     `json:"stored_bytes"`
+}
+
+func readPrinted(stdout []byte) (printed, error) {
+	var v printed
 	if err := json.Unmarshal(stdout, &v); err != nil {
-		return time.Time{}, fmt.Errorf("reading what salvor backup printed: %w", err)
+		return v, fmt.Errorf("reading what salvor backup printed: %w", err)
 	}
-	return v.StoppedAt, nil
+	return v, nil
+}
+
+func (t *salvorTool) stopped(stdout []byte) (time.Time, error) {
+	v, err := readPrinted(stdout)
+	return v.StoppedAt, err
+}
+
+func (t *salvorTool) counted(stdout []byte) (pageCount, error) {
+	v, err := readPrinted(stdout)
+	return pageCount{read: v.PagesRead, stored: v.PagesStored, forwarded: v.Forwarded}, err
 }

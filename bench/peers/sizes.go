@@ -6,15 +6,20 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
 // gbOfScale is what one unit of pgbench's scale takes, in GB.
 const gbOfScale = 0.015
 
+// roundsAtSize is how many incremental backups are made at each size.
+const roundsAtSize = 3
+
 // measureSizes backs up and restores clusters of growing size, to show how memory
 // and cost grow with it. Each size is measured once, with the tools that archive, and
-// with zstd: another codec has no other buffers.
+// with zstd: another codec has no other buffers. Incremental backups, if asked for, are
+// of the same number of transactions at every size.
 func (b *bench) measureSizes(ctx context.Context, all []tool) error {
 	if len(b.sizes) == 0 {
 		return nil
@@ -32,11 +37,16 @@ func (b *bench) measureSizes(ctx context.Context, all []tool) error {
 			return err
 		}
 		for _, t := range takesPart(all, "full") {
-			if t.about().Codec != likeZstd || t.push(b, b.data) == nil {
+			if !slices.Contains(b.steps, "full") || t.about().Codec != likeZstd || t.push(b, b.data) == nil {
 				continue
 			}
 			if err := b.backUpAndRestore(ctx, t, 1, gb, ""); err != nil {
 				return fmt.Errorf("%s at %g GB: %w", t.about().Name, gb, err)
+			}
+		}
+		if slices.Contains(b.steps, "incr") {
+			if err := b.measureIncrementals(ctx, all, roundsAtSize, gb); err != nil {
+				return fmt.Errorf("at %g GB: %w", gb, err)
 			}
 		}
 	}

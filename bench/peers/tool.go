@@ -23,10 +23,10 @@ type about struct {
 	Name      string
 	Codec     string
 	Encrypted bool
-	Baseline  bool     // what tools with the same codec are compared with
+	Baseline  []string // measured steps in which tools with the same codec are compared with it
 	Programs  []string // without these it is left out
 	Env       []string
-	Only      string // the only step it takes part in; empty: all
+	Steps     []string // what it takes part in; nil: all
 }
 
 // tool is one program in one configuration, with a repository of its own. Command
@@ -37,7 +37,9 @@ type tool interface {
 	reset(ctx context.Context, b *bench) error
 	// backup makes a full backup of the cluster.
 	backup(b *bench) []string
-	// restore rebuilds the data directory in an empty directory.
+	// incremental makes a backup of what changed since the last one.
+	incremental(b *bench) []string
+	// restore rebuilds the data directory in an empty directory, of the last backup.
 	restore(b *bench, dest string) []string
 	// ready writes what a restored directory lacks to recover on its own.
 	ready(b *bench, dest string) error
@@ -55,21 +57,24 @@ type waiter interface {
 	stopped(stdout []byte) (time.Time, error)
 }
 
+// counter is a tool that tells of a backup which pages it read and stored.
+type counter interface {
+	counted(stdout []byte) (pageCount, error)
+}
+
 // tools gives all that could be measured. Each missing is told.
 func tools(b *bench) []tool {
-	all := []tool{
-		&salvorTool{codec: "zstd"},
-		&salvorTool{codec: "s2"},
-		&pgBackRest{codec: "zst"},
-		&pgBackRest{codec: "zst", async: true},
-		&pgBackRest{codec: "lz4"},
-		&pgBackRest{codec: "lz4", async: true},
-		&walG{codec: "zstd"},
-		&walG{codec: "lz4"},
-		&baseBackup{codec: "zstd"},
-		&baseBackup{codec: "lz4"},
-		&plainCopy{},
+	all := []tool{&salvorTool{codec: "zstd"}, &salvorTool{codec: "s2"}}
+	for i, p := range b.pgbackrests {
+		last := i == len(b.pgbackrests)-1
+		for _, codec := range []string{"zst", "lz4"} {
+			all = append(all,
+				&pgBackRest{program: p, codec: codec, baseline: last},
+				&pgBackRest{program: p, codec: codec, async: true},
+				&pgBackRest{program: p, codec: codec, block: true, baseline: last})
+		}
 	}
+	all = append(all, &walG{codec: "zstd"}, &walG{codec: "lz4"}, &baseBackup{codec: "zstd"}, &baseBackup{codec: "lz4"}, &plainCopy{})
 	for _, t := range all {
 		if s, ok := t.(interface{ set(o options) }); ok {
 			s.set(b.options)
@@ -87,6 +92,9 @@ func (b *bench) present(all []tool) []tool {
 			continue
 		}
 		missing := ""
+		if p, ok := t.(*pgBackRest); ok && p.block && !p.program.incrementalByBlock() {
+			continue // which no word needs to be lost about
+		}
 		for _, p := range a.Programs {
 			if _, err := exec.LookPath(p); err != nil {
 				missing = fmt.Sprintf("%s: left out, %v", a.Name, err)

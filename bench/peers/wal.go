@@ -64,7 +64,7 @@ func (b *bench) makeWAL(ctx context.Context) ([]string, error) {
 		var bytes int64
 		var err error
 		if names, bytes, err = segmentsIn(into); err != nil || bytes >= int64(b.walMB)*1_000_000 {
-			return names, errors.Join(err, b.archiveBy(nil))
+			return names, errors.Join(err, b.archiveBy())
 		}
 	}
 }

@@ -29,7 +29,7 @@ func (t *walG) reset(_ context.Context, b *bench) error {
 	n := strconv.Itoa(t.workers)
 	t.env = []string{
 		"WALG_FILE_PREFIX=" + b.repo(t), "WALG_COMPRESSION_METHOD=" + t.codec, "WALG_UPLOAD_CONCURRENCY=" + n,
-		"WALG_UPLOAD_DISK_CONCURRENCY=" + n, "WALG_DOWNLOAD_CONCURRENCY=" + n, "GOMAXPROCS=" + n,
+		"WALG_UPLOAD_DISK_CONCURRENCY=" + n, "WALG_DOWNLOAD_CONCURRENCY=" + n, "GOMAXPROCS=" + n, "WALG_DELTA_MAX_STEPS=1000",
 		"PGHOST=" + b.sockets, "PGPORT=" + strconv.Itoa(sourcePort), "PGUSER=postgres", "PGDATABASE=postgres", "HOME=" + b.root,
 	}
 	if t.sodium {
@@ -39,6 +39,8 @@ func (t *walG) reset(_ context.Context, b *bench) error {
 }
 
 func (t *walG) backup(b *bench) []string { return []string{t.program, "backup-push", "--full", b.data} }
+
+func (t *walG) incremental(b *bench) []string { return []string{t.program, "backup-push", b.data} }
 
 func (t *walG) restore(_ *bench, dest string) []string {
 	return []string{t.program, "backup-fetch", dest, "LATEST"}
