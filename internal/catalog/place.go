@@ -57,6 +57,10 @@ func (p Place) tombstoneName(id repo.ID) string { return p.TombstonesPrefix() + 
 // TombstonesPrefix is what the names of the marks of removals begin with.
 func (p Place) TombstonesPrefix() string { return p.Prefix() + "tombstones/" }
 
+func (p Place) proofName(id string) string { return p.proofsPrefix() + id }
+
+func (p Place) proofsPrefix() string { return p.Prefix() + "proofs/" }
+
 // BackupsPrefix is what the names of all parts of backups begin with.
 func (p Place) BackupsPrefix() string { return p.Prefix() + "backups/" }
 

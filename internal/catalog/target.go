@@ -22,6 +22,12 @@ const (
 	ToRestorePoint                   // at a named restore point
 )
 
+// String is the kind in the words of records: latest, immediate, time, lsn, xid or
+// restore_point.
+func (k TargetKind) String() string {
+	return [...]string{"latest", "immediate", "time", "lsn", "xid", "restore_point"}[k]
+}
+
 // Target is what a restore is asked for.
 type Target struct {
 	Kind      TargetKind

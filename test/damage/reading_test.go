@@ -47,6 +47,9 @@ func steps(r *repository) []step {
 	cluster := r.places[0].Cluster
 	all := []step{{"list", slow, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
 		return list(ctx, objects, cluster)
+	}}, {"proofs", quick, func(ctx context.Context, objects *seal.Objects, _ string) (string, error) {
+		proofs, unreadable, err := catalog.ReadProofs(ctx, objects, cluster, 20)
+		return text(proofs), errors.Join(append(unreadable, err)...)
 	}}}
 	for _, p := range r.places {
 		all = append(all,

@@ -20,15 +20,16 @@ type Kind uint8
 
 // The kinds of object.
 const (
-	Pack       Kind = 1 // many chunks
-	WALSegment Kind = 2 // a WAL segment, whole or partial
-	WALSmall   Kind = 3 // a timeline history or backup history file
-	Head       Kind = 4 // a backup's head
-	Files      Kind = 5 // a backup's file table
-	Packs      Kind = 6 // the list of packs that a backup names
-	Running    Kind = 7 // a backup under way
-	Origin     Kind = 8 // a cluster's place in the repository
-	Tombstone  Kind = 9 // what a removal removes
+	Pack       Kind = 1  // many chunks
+	WALSegment Kind = 2  // a WAL segment, whole or partial
+	WALSmall   Kind = 3  // a timeline history or backup history file
+	Head       Kind = 4  // a backup's head
+	Files      Kind = 5  // a backup's file table
+	Packs      Kind = 6  // the list of packs that a backup names
+	Running    Kind = 7  // a backup under way
+	Origin     Kind = 8  // a cluster's place in the repository
+	Tombstone  Kind = 9  // what a removal removes
+	Proof      Kind = 10 // what a restore was measured to take
 )
 
 // HeaderSize is the length of an object's header, in bytes.
