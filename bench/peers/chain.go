@@ -44,7 +44,7 @@ func (b *bench) measureChain(ctx context.Context, all []tool) error {
 	if err := b.restoreLink(ctx, t, want); err != nil {
 		return err
 	}
-	return errors.Join(b.user.makeDir(b.repo(t)), b.archiveBy())
+	return b.forget(only)
 }
 
 // link makes one backup of the chain, and deletes what is not to be kept. It records
@@ -105,7 +105,7 @@ func (b *bench) restoreLink(ctx context.Context, t *salvorTool, want string) err
 	if err != nil {
 		return err
 	}
-	if err := b.restoreChain(ctx, t, []tool{t}, chainRestores{"chain-restore-last", "chain-restore-full", b.repeats, 0, want}); err != nil {
+	if err := b.restoreChain(ctx, t, []tool{t}, chainRestores{"chain-restore-last", "chain-restore-full", want}); err != nil {
 		return err
 	}
 	after, err := size(b.repo(t), t.holds())

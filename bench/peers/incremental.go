@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,7 +23,8 @@ type pageCount struct {
 
 // measureIncrementals makes full backups, and then, after each round of work, an
 // incremental one with each tool: of the same cluster, one after the other, so that all
-// have the same to do. Then it restores the last one, and a full of the same moment.
+// have the same to do. Then it restores the last one, and a full of the same moment; not
+// where it measures sizes.
 func (b *bench) measureIncrementals(ctx context.Context, all []tool, rounds int, gb float64) error {
 	all = chainTools(b, all, gb)
 	c, err := b.beginChain(ctx, all)
@@ -40,24 +42,30 @@ func (b *bench) measureIncrementals(ctx context.Context, all []tool, rounds int,
 			}
 		}
 	}
-	want := ""
-	if gb == 0 {
-		if want, err = b.contents(ctx, sourcePort); err != nil {
-			return err
-		}
-	}
-	repeats := b.repeats
 	if gb > 0 {
-		repeats = 1
+		return b.forget(all)
+	}
+	want, err := b.contents(ctx, sourcePort)
+	if err != nil {
+		return err
 	}
 	for i, t := range all {
 		// Those before have no repository any more to archive to.
-		err := b.restoreChain(ctx, t, all[i:], chainRestores{"restore-last", "restore-full", repeats, gb, want})
+		err := b.restoreChain(ctx, t, all[i:], chainRestores{"restore-last", "restore-full", want})
 		if err := errors.Join(err, b.user.makeDir(b.repo(t))); err != nil {
 			return fmt.Errorf("%s: %w", t.about().Name, err)
 		}
 	}
-	return b.archiveBy()
+	return b.forget(all)
+}
+
+// forget ends archiving, and removes what was made.
+func (b *bench) forget(all []tool) error {
+	errs := []error{b.archiveBy(), os.RemoveAll(b.sharedWAL())}
+	for _, t := range all {
+		errs = append(errs, b.user.makeDir(b.repo(t)))
+	}
+	return errors.Join(errs...)
 }
 
 // chainTools gives the tools that make incremental backups; for the measurement of sizes
@@ -219,18 +227,12 @@ func chargeChange(t tool, stdout []byte, more map[string]float64, found change) 
 	return nil
 }
 
-// chainRestores says how restores are named, how often they are made, of how large a
-// database, and what it must hold.
-type chainRestores struct {
-	last, full string
-	repeats    int
-	gb         float64
-	want       string
-}
+// chainRestores says how restores are named, and what the databases must hold.
+type chainRestores struct{ last, full, want string }
 
 // restoreChain restores the last incremental backup, and then a full of the same moment.
 func (b *bench) restoreChain(ctx context.Context, t tool, all []tool, r chainRestores) error {
-	if err := b.restoreLatest(ctx, t, r.last, r); err != nil {
+	if err := b.restoreLatest(ctx, t, r.last, r.want); err != nil {
 		return err
 	}
 	if err := b.turnOf(ctx, t, all); err != nil {
@@ -239,16 +241,16 @@ func (b *bench) restoreChain(ctx context.Context, t tool, all []tool, r chainRes
 	if _, _, err := b.measure(ctx, t.backup(b), t.about().Env); err != nil {
 		return err
 	}
-	return b.restoreLatest(ctx, t, r.full, r)
+	return b.restoreLatest(ctx, t, r.full, r.want)
 }
 
 // restoreLatest measures restores of a tool's last backup, and checks the first.
-func (b *bench) restoreLatest(ctx context.Context, t tool, step string, r chainRestores) error {
+func (b *bench) restoreLatest(ctx context.Context, t tool, step, want string) error {
 	data, err := b.dataSize()
 	if err != nil {
 		return err
 	}
-	for repeat := 1; repeat <= r.repeats; repeat++ {
+	for repeat := 1; repeat <= b.repeats; repeat++ {
 		if err := b.user.makeDir(b.dest()); err != nil {
 			return err
 		}
@@ -256,11 +258,11 @@ func (b *bench) restoreLatest(ctx context.Context, t tool, step string, r chainR
 		if err != nil {
 			return err
 		}
-		if err := b.note(t, step, repeat, r.gb, data, u, nil); err != nil {
+		if err := b.note(t, step, repeat, 0, data, u, nil); err != nil {
 			return err
 		}
-		if repeat == 1 && r.want != "" {
-			if err := b.checkShared(ctx, t, r.want); err != nil {
+		if repeat == 1 {
+			if err := b.checkShared(ctx, t, want); err != nil {
 				return err
 			}
 		}

@@ -80,7 +80,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	number(&o.workers, "workers", "WORKERS", 2, "workers given to each tool")
 	number(&o.walMB, "wal-mb", "WAL_MB", 512, "WAL to push and fetch, in MB")
 	number(&o.rounds, "rounds", "ROUNDS", 10, "rounds of work, each followed by an incremental backup")
-	number(&o.changes, "changes", "CHANGES", 0, "transactions of a round (0: 50 for each unit of scale, which changes 5 to 6 % of the pages)")
+	number(&o.changes, "changes", "CHANGES", 0, "transactions of a round (0: 70 for each unit of scale, which changes 5 to 6 % of the pages)")
 	number(&o.chain, "chain-rounds", "CHAIN_ROUNDS", 50, "rounds of the step chain")
 	var tools, steps, sizes string
 	text(&tools, "tools", "TOOLS", "", "tools by name, as 'salvor*,pgbackrest*' (default all that are here)")
@@ -141,7 +141,7 @@ func (o *options) validate() error {
 
 // changesPerScale is how many transactions change 5 to 6 % of pgbench's pages, for each
 // unit of its scale: each changes a page of the largest table, and one of its index.
-const changesPerScale = 50
+const changesPerScale = 70
 
 // parsePgBackRests reads PATH or VERSION=PATH, separated by commas.
 func parsePgBackRests(s string) []pgBackRestProgram {
