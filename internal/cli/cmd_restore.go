@@ -97,7 +97,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 		o.Workers = c.Backup.Workers
 	}
 	if f.plan {
-		return s.planRestore(ctx, r, o)
+		return s.planRestore(ctx, c, r, o)
 	}
 	start, err := s.startOptions(ctx, c, f, o)
 	if err != nil {
@@ -106,7 +106,12 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
-	o.Confirm = func(present datadir.Control) error { return s.confirm(replacing(present), o.To) }
+	proof := s.newProof(c, r.name, o)
+	o.Confirm = func(present datadir.Control) error {
+		err := s.confirm(replacing(present), o.To)
+		proof.StartedAt = s.clock.Now().UTC() // who was asked took a time that no restore takes
+		return err
+	}
 	p := s.progress("restore")
 	o.Events = restore.Events{
 		Phase:    func(name string) { p.update(name, 0, 0) },
@@ -118,6 +123,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return err
 	}
+	s.copied(&proof, res)
 	if o.Takeover {
 		if err := s.takePlace(ctx, c, o); err != nil {
 			return err
@@ -125,18 +131,30 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	}
 	v := viewOfRestore(o, r.name, res)
 	if f.start {
-		s.log.Info("starting the server", "data_dir", o.To)
-		started, err := restore.Start(ctx, start)
+		began := s.clock.Now()
+		started, err := s.start(ctx, start)
 		if err != nil {
-			return withHint(fmt.Errorf("%s is restored, but its server did not come up: %w", o.To, err), "what it wrote is in "+filepath.Join(o.To, "log"))
+			return err
 		}
+		s.replayed(&proof, o, started, began)
 		v.started(started)
 	}
+	s.keepProof(ctx, r, o, proof)
 	v.Seconds, v.pgCtl = seconds(s.clock.Now().Sub(began)), "pg_ctl"
 	if dir, err := binDir(ctx, c, o.Choice.Backup.Version.Major()); err == nil {
 		v.pgCtl = filepath.Join(dir, "pg_ctl")
 	}
 	return s.out.document(v, v.details(f))
+}
+
+// start starts the server of a restored directory, and waits for its target.
+func (s *session) start(ctx context.Context, o restore.StartOptions) (restore.Started, error) {
+	s.log.Info("starting the server", "data_dir", o.DataDir)
+	started, err := restore.Start(ctx, o)
+	if err != nil {
+		return started, withHint(fmt.Errorf("%s is restored, but its server did not come up: %w", o.DataDir, err), "what it wrote is in "+filepath.Join(o.DataDir, "log"))
+	}
+	return started, nil
 }
 
 // options reads what can be read without the configuration.
@@ -397,8 +415,11 @@ type restorePlan struct {
 	ToLSN        pg.LSN      `json:"wal_to_lsn"`
 	Segments     int         `json:"wal_segments"`
 	WALBytes     int64       `json:"wal_bytes"`
+	Replay       int64       `json:"replay_bytes"`
 	LastCommitAt stamp       `json:"last_commit_at,omitzero"`
 	Delta        *deltaPlan  `json:"delta,omitempty"`
+
+	Estimate *estimateView `json:"estimate,omitempty"`
 }
 
 // deltaPlan is what a delta restore would find.
@@ -418,28 +439,29 @@ type replacedView struct {
 }
 
 // planRestore says what a restore would do.
-func (s *session) planRestore(ctx context.Context, r *repository, o restore.Options) error {
+func (s *session) planRestore(ctx context.Context, c *config.Config, r *repository, o restore.Options) error {
 	found, err := restore.Check(ctx, o)
 	if err != nil {
 		return err
 	}
-	c := o.Choice
-	walBytes := int64(len(c.Path.Steps)) * int64(c.Archive.SegmentSize)
+	choice := o.Choice
+	walBytes := int64(len(choice.Path.Steps)) * int64(choice.Archive.SegmentSize)
 	segments := 0
-	for _, step := range c.Path.Steps {
-		if step.Segment.Start(c.Archive.SegmentSize) <= c.StopLSN {
+	for _, step := range choice.Path.Steps {
+		if step.Segment.Start(choice.Archive.SegmentSize) <= choice.StopLSN {
 			segments++
 		}
 	}
-	v := restorePlan{BackupID: c.Backup.ID, Repository: r.name, To: o.To, Target: o.Target.String(), Timeline: c.Path.History.Timeline,
-		Restored: c.Backup.Size, FromLSN: c.Backup.StartLSN, ToLSN: c.StopLSN,
-		Segments: segments, WALBytes: min(walBytes, int64(segments)*int64(c.Archive.SegmentSize))}
-	if c.LastCommit != nil {
-		v.LastCommitAt = stamp(c.LastCommit.Time)
+	v := restorePlan{BackupID: choice.Backup.ID, Repository: r.name, To: o.To, Target: o.Target.String(), Timeline: choice.Path.History.Timeline,
+		Restored: choice.Backup.Size, FromLSN: choice.Backup.StartLSN, ToLSN: choice.StopLSN,
+		Segments: segments, WALBytes: min(walBytes, int64(segments)*int64(choice.Archive.SegmentSize)), Replay: int64(choice.StopLSN - choice.Backup.StartLSN)}
+	if choice.LastCommit != nil {
+		v.LastCommitAt = stamp(choice.LastCommit.Time)
 	}
 	if found.Over {
 		v.Delta = viewOfDelta(found)
 	}
+	v.Estimate = s.estimate(ctx, c, r, restore.Work{Size: v.Restored, Replay: uint64(v.Replay), Delta: found.Over})
 	return s.out.document(v, v.details())
 }
 
@@ -464,9 +486,10 @@ func (v restorePlan) details() details {
 	} else {
 		d = append(d, v.Delta.details()...)
 	}
-	return append(d,
-		detail{"WAL to replay", fmt.Sprintf("%s to %s, %d segments, %s", v.FromLSN, v.ToLSN, v.Segments, formatBytes(v.WALBytes))},
+	d = append(d,
+		detail{"WAL to replay", fmt.Sprintf("%s to %s: %s, in %d segments", v.FromLSN, v.ToLSN, formatBytes(v.Replay), v.Segments)},
 		detail{"last commit", formatTime(time.Time(v.LastCommitAt))})
+	return append(d, v.Estimate.details()...)
 }
 
 func (d *deltaPlan) details() details {

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/restore"
+)
+
+const (
+	// proofPatience is how long a restore that is done waits for its record: it may
+	// have been made from a repository that is hardly there.
+	proofPatience = 10 * time.Second
+	// proofsRead is how many restores an estimate looks at: the newest, since machines
+	// and databases change.
+	proofsRead = 20
+)
+
+// newProof begins the record of a restore.
+func (s *session) newProof(c *config.Config, repository string, o restore.Options) catalog.Proof {
+	return catalog.Proof{Kind: catalog.RestoreProof, Program: versionOf(s.version, s.commit, readBuild()).Version,
+		Host: c.Node.Name, CPUs: runtime.GOMAXPROCS(0), StartedAt: s.clock.Now().UTC(), Repository: repository,
+		BackupID: o.Choice.Backup.ID}
+}
+
+// copied notes what a restore wrote, and how long that took.
+func (s *session) copied(p *catalog.Proof, r restore.Result) {
+	p.Size, p.Fetched, p.Written, p.Delta = r.Restored, r.Fetched, r.Written, r.Compared > 0
+	p.CopySeconds = s.clock.Now().Sub(p.StartedAt).Seconds()
+}
+
+// replayed notes how long a server that was started then took to reach its target. A
+// standby has none.
+func (s *session) replayed(p *catalog.Proof, o restore.Options, started restore.Started, began time.Time) {
+	if start := o.Choice.Backup.StartLSN; !o.Standby && started.LSN > start {
+		p.Target, p.StartLSN, p.RecoveredTo, p.Replayed = o.Target.Kind.String(), start, started.LSN, uint64(started.LSN-start)
+		p.ReplaySeconds = s.clock.Now().Sub(began).Seconds()
+	}
+}
+
+// keepProof writes the record of a restore that succeeded. It is no fault if it cannot
+// be: who may read a repository need not be allowed to write to it.
+func (s *session) keepProof(ctx context.Context, r *repository, o restore.Options, p catalog.Proof) {
+	ctx, cancel := context.WithTimeout(ctx, proofPatience)
+	defer cancel()
+	p.ID = catalog.NewProofID(p.StartedAt)
+	if err := catalog.WriteProof(ctx, r.objects, o.Choice.Origin.Place(), p); err != nil {
+		s.log.Debug("how long the restore took is not kept", "repository", r.name, "error", err)
+	}
+}
+
+// estimateView is how long a restore would take, in documents.
+type estimateView struct {
+	Copy         float64  `json:"copy_seconds"`
+	Replay       *float64 `json:"replay_seconds,omitempty"`
+	Total        *float64 `json:"total_seconds,omitempty"`
+	Low          *float64 `json:"low_seconds,omitempty"`
+	High         *float64 `json:"high_seconds,omitempty"`
+	Measurements int      `json:"measurements"`
+	Here         bool     `json:"this_host"`
+}
+
+// estimate says how long a restore would take, by those before; nil if none tells.
+func (s *session) estimate(ctx context.Context, c *config.Config, r *repository, w restore.Work) *estimateView {
+	past, unreadable, err := catalog.ReadProofs(ctx, r.objects, c.Cluster, proofsRead)
+	if err != nil {
+		unreadable = append(unreadable, err)
+	}
+	for _, err := range unreadable {
+		s.log.Warn(fmt.Sprintf("estimating without a restore that was measured: %v", err), "repository", r.name)
+	}
+	e, ok := restore.EstimateTime(w, c.Node.Name, past)
+	if !ok {
+		return nil
+	}
+	return viewOfEstimate(e)
+}
+
+func viewOfEstimate(e restore.Estimate) *estimateView {
+	v := &estimateView{Copy: roundUp(e.Copy.Likely), Measurements: e.Measurements, Here: e.Here}
+	if e.Replay != (restore.Span{}) {
+		t := e.Total()
+		replay, total, low, high := roundUp(e.Replay.Likely), roundUp(t.Likely), roundUp(t.Low), roundUp(t.High)
+		v.Replay, v.Total, v.Low, v.High = &replay, &total, &low, &high
+	}
+	return v
+}
+
+// roundUp makes whole milliseconds of seconds.
+func roundUp(seconds float64) float64 { return math.Ceil(seconds*1000) / 1000 }
+
+// details say it to people; v may be nil.
+func (v *estimateView) details() details {
+	const one = "`salvor restore … --start` measures one"
+	if v == nil {
+		return details{{"would take", "not known: no restore has been measured yet; " + one}}
+	}
+	part := func(seconds float64) string { return formatDuration(secondsOf(seconds)) }
+	restores, where := "restores", "on this host"
+	if v.Measurements == 1 {
+		restores = "restore"
+	}
+	if !v.Here {
+		where = "elsewhere"
+	}
+	by := fmt.Sprintf("by %d %s measured %s", v.Measurements, restores, where)
+	if v.Replay == nil {
+		return details{{"would take", fmt.Sprintf("about %s to copy (%s), and then to replay: no replay has been measured yet; %s", part(v.Copy), by, one)}}
+	}
+	return details{{"would take", fmt.Sprintf("about %s: %s to copy, %s to replay (%s to %s, %s)", part(*v.Total), part(v.Copy), part(*v.Replay), part(*v.Low), part(*v.High), by)}}
+}
