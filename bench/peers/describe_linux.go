@@ -26,7 +26,7 @@ func (b *bench) describe(ctx context.Context) error {
 		"lz4":        {"lz4", "--version"},
 	}
 	for _, p := range b.pgbackrests {
-		programs[strings.TrimSpace("pgBackRest "+p.version)] = []string{p.path, "version"}
+		programs[p.name()] = []string{p.path, "version"}
 	}
 	for name, argv := range programs {
 		if _, err := lookPath(argv[0]); err != nil {
@@ -38,6 +38,10 @@ func (b *bench) describe(ctx context.Context) error {
 		}
 		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		r.Versions[name] = strings.Join(strings.Fields(strings.Trim(first, "* ")), " ")
+	}
+	for i := range b.pgbackrests {
+		p := &b.pgbackrests[i]
+		p.version = r.Versions[p.name()]
 	}
 	return b.describeMachine()
 }

@@ -106,6 +106,7 @@ func TestChargeChange(t *testing.T) {
 func TestPgBackRests(t *testing.T) {
 	t.Parallel()
 	b := &bench{options: options{pgbackrests: parsePgBackRests("2.45=/a, 2.59=/b")}}
+	b.pgbackrests[0].version, b.pgbackrests[1].version = "pgBackRest 2.45", "pgBackRest 2.59.1"
 	baseline := map[string]string{} // by step and codec
 	for _, x := range tools(b) {
 		a := x.about()
@@ -124,7 +125,7 @@ func TestPgBackRests(t *testing.T) {
 			t.Errorf("%s: compared with %q, want %q", step, baseline[step], want)
 		}
 	}
-	for version, want := range map[string]bool{"": false, "2.45": false, "2.46": true, "2.59.1": true, "3.0": true, "new": false} {
+	for version, want := range map[string]bool{"": false, "pgBackRest 2.45": false, "pgBackRest 2.46": true, "pgBackRest 2.59.1": true, "pgBackRest 3.0": true, "pgBackRest": false} {
 		if got := (pgBackRestProgram{version: version}).incrementalByBlock(); got != want {
 			t.Errorf("%q makes incrementals by block: %v", version, got)
 		}
@@ -161,5 +162,27 @@ func TestMoreTables(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	r := recorded(t)
+	before := len(r.Measured)
+	r.join(&results{Run: runInfo{Scale: 77}, Measured: []measurement{
+		{Step: "backup", Tool: "salvor zstd", Repeat: 1},           // which is there
+		{Step: "backup", Tool: "salvor zstd", Repeat: 1, GB: 2},    // of a size
+		{Step: "incremental", Tool: "salvor zstd", Repeat: 4},      // and a step more
+		{Step: "incremental", Tool: "pgbackrest block", Repeat: 3}, // of two tools
+	}})
+	if n := len(r.Measured) - before; n != 3 || len(r.Joined) != 1 || r.Run.Rounds != 4 {
+		t.Errorf("%d measurements were added, %d runs, %d rounds", n, len(r.Joined), r.Run.Rounds)
+	}
+	r.join(&results{Run: runInfo{Scale: 78}, Measured: []measurement{{Step: "incremental", Tool: "late"}}})
+	if len(r.Measured)-before != 3 || len(r.Joined) != 1 {
+		t.Error("a step was taken from two runs")
+	}
+	if page := r.page(); !strings.Contains(page, "pgbench at scale 77") {
+		t.Error("the page does not tell of the run that was joined")
 	}
 }

@@ -50,16 +50,28 @@ func run(ctx context.Context, args []string, env func(string) string) error {
 	return b.report()
 }
 
-// render writes table and page from an earlier run's file.
+// render writes tables and page from the files of earlier runs.
 func render(o options) error {
-	in, err := os.Open(o.from)
+	var all results
+	for i, name := range list(o.from) {
+		r, err := readFile(name)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if i == 0 {
+			all = *r
+		} else {
+			all.join(r)
+		}
+	}
+	return all.write(os.Stdout, o.page)
+}
+
+func readFile(name string) (*results, error) {
+	in, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer in.Close()
-	r, err := readResults(in)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", o.from, err)
-	}
-	return r.write(os.Stdout, o.page)
+	return readResults(in)
 }

@@ -39,7 +39,7 @@ type options struct {
 
 	out  string // JSON lines
 	page string // Markdown; empty: none
-	from string // render this file, and measure nothing
+	from string // render these files, and measure nothing
 }
 
 // The steps that can be asked for. The long chain is Salvor's alone, and takes long.
@@ -88,7 +88,7 @@ func parseOptions(args []string, env func(string) string) (options, error) {
 	text(&sizes, "sizes", "SIZES", "", "also measure memory at these sizes in GB, as 1,2,4")
 	text(&o.out, "out", "OUT", "dist/bench-peers.jsonl", "results, one JSON object a line")
 	text(&o.page, "page", "PAGE", "", "write this Markdown page too")
-	f.StringVar(&o.from, "from", "", "measure nothing: make table and page from this file of results")
+	f.StringVar(&o.from, "from", "", "measure nothing: make tables and page from these files of results, the main one first, with commas between; a step is taken from the first that has it")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -147,11 +147,11 @@ const changesPerScale = 70
 func parsePgBackRests(s string) []pgBackRestProgram {
 	var out []pgBackRestProgram
 	for _, word := range list(s) {
-		version, path, ok := strings.Cut(word, "=")
+		label, path, ok := strings.Cut(word, "=")
 		if !ok {
-			version, path = "", word
+			label, path = "", word
 		}
-		out = append(out, pgBackRestProgram{version, path})
+		out = append(out, pgBackRestProgram{label: label, path: path})
 	}
 	return out
 }

@@ -189,13 +189,30 @@ func (c column) loss(g, by group) (string, bool) {
 		c.digits, v/c.scale, c.digits, w/c.scale), q > 1.005
 }
 
+// made tells what a run was made with.
+func (i *runInfo) made() string {
+	text := fmt.Sprintf("%s by %s, with %d repeats, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL",
+		i.At.Format("2006-01-02"), i.Versions["Salvor"], i.Repeats, i.Workers, i.Scale, i.Orders, i.WALMB)
+	if i.Changes > 0 {
+		text += fmt.Sprintf(", %d transactions in a round", i.Changes)
+	}
+	for _, m := range i.Machine {
+		if load, ok := strings.CutPrefix(m, "load average before the run: "); ok {
+			text += ", load average " + load
+		}
+	}
+	return text
+}
+
 // page is the Markdown page.
 func (r *results) page() string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	say(pageTop)
-	say("Measured %s, with %d repeats, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL, %d transactions in a round.\n",
-		r.Run.At.Format("2006-01-02"), r.Run.Repeats, r.Run.Workers, r.Run.Scale, r.Run.Orders, r.Run.WALMB, r.Run.Changes)
+	say("Measured %s.\n", r.Run.made())
+	for _, j := range r.Joined {
+		say("What that run did not measure was measured by another: %s.\n", j.made())
+	}
 	for _, step := range r.steps() {
 		say("### %s\n", stepTitles[step])
 		say("%s", markdown(table(r.of(step, false))))
@@ -228,6 +245,13 @@ func (r *results) page() string {
 	say("## Versions\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Run.Versions)) {
 		say("- %s: %s", name, r.Run.Versions[name])
+	}
+	for _, j := range r.Joined {
+		for _, name := range slices.Sorted(maps.Keys(j.Versions)) {
+			if v := j.Versions[name]; v != r.Run.Versions[name] && name != "Salvor" {
+				say("- %s: %s", name, v)
+			}
+		}
 	}
 	for _, m := range r.Run.Missing {
 		say("- %s", m)

@@ -79,7 +79,16 @@ file, 3 MB here, is written anew.
 
 // pageLosses comes after the list of losses.
 const pageLosses = `Beyond the numbers: pgBackRest archives asynchronously with several workers at once, which hides
-slow storage; Salvor's push is one segment a command. See [Beside pgBackRest and WAL-G](../explanation/comparison.md).
+slow storage; Salvor's push is one segment a command.
+
+An incremental backup reads the free space and visibility maps of all relations whether they changed or not,
+as the WAL does not tell of all their changes: three pages for each small table, 5 MB for the catalogs of four databases. Where
+little changes, that is most of what is read. In a chain without deletion it may at any time store
+anew, once, what is left of packs that are mostly dead; in the round in which that happens, it stores several times what changed.
+And a file's map grows with the places in which it changed, which costs memory and processor time in each
+backup after.
+
+See [Beside pgBackRest and WAL-G](../explanation/comparison.md).
 `
 
 // pageEnd comes last.

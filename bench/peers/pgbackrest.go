@@ -11,23 +11,24 @@ import (
 
 // pgBackRestProgram is a pgBackRest, of several.
 type pgBackRestProgram struct {
-	version string // as 2.45; empty: not told, and the only one
+	label   string // what to tell it by, as 2.45; may be empty where it is the only one
 	path    string
+	version string // by its own account; empty: it was not asked yet
 }
 
 // name is what it is called in the results.
 func (p pgBackRestProgram) name() string {
-	if p.version == "" {
+	if p.label == "" {
 		return "pgbackrest"
 	}
-	return "pgbackrest-" + p.version
+	return "pgbackrest-" + p.label
 }
 
 // incrementalByBlock says whether it has block incremental backups, as 2.46 was the
-// first to have. One whose version was not told has not.
+// first to have.
 func (p pgBackRestProgram) incrementalByBlock() bool {
 	var major, minor int
-	_, err := fmt.Sscanf(p.version, "%d.%d", &major, &minor)
+	_, err := fmt.Sscanf(p.version, "pgBackRest %d.%d", &major, &minor)
 	return err == nil && (major > 2 || major == 2 && minor >= 46)
 }
 

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -84,9 +85,10 @@ type measurement struct {
 	Values    map[string]float64 `json:"values"`
 }
 
-// results are all lines of a run.
+// results are all lines of a run, and what was joined to it.
 type results struct {
 	Run      runInfo
+	Joined   []runInfo // further runs, of other steps
 	Limits   []limit
 	Measured []measurement
 }
@@ -100,6 +102,39 @@ func (r *results) add(l line) {
 	case l.Measured != nil:
 		r.Measured = append(r.Measured, *l.Measured)
 	}
+}
+
+// join adds the steps of another run that this one lacks.
+func (r *results) join(o *results) {
+	have := map[string]bool{}
+	for _, m := range r.Measured {
+		have[m.key()] = true
+	}
+	added := false
+	for _, m := range o.Measured {
+		if !have[m.key()] {
+			r.Measured, added = append(r.Measured, m), true
+		}
+	}
+	if !added {
+		return
+	}
+	r.Joined = append(r.Joined, o.Run)
+	r.Run.Rounds, r.Run.Chain = max(r.Run.Rounds, o.roundsOf("incremental")), max(r.Run.Chain, o.roundsOf("chain"))
+}
+
+// key is one for all measurements that belong together.
+func (m *measurement) key() string { return fmt.Sprint(m.Step, m.GB > 0) }
+
+// roundsOf tells how many rounds a step had.
+func (r *results) roundsOf(step string) int {
+	n := 0
+	for _, m := range r.Measured {
+		if m.Step == step && m.GB == 0 {
+			n = max(n, m.Repeat)
+		}
+	}
+	return n
 }
 
 // readResults reads what a run has recorded.
