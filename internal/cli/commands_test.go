@@ -498,7 +498,10 @@ func (s *site) testRestore(t *testing.T) {
 		t.Errorf("a refused restore made %s: %v", to, err)
 	}
 	plan := s.must(t, "restore", "--to", to, "--plan")
-	has(t, plan, "backup_id", "target", "timeline", "restored_bytes", "wal_from_lsn", "wal_to_lsn", "wal_segments", "wal_bytes")
+	has(t, plan, "backup_id", "target", "timeline", "restored_bytes", "wal_from_lsn", "wal_to_lsn", "wal_segments", "wal_bytes", "replay_bytes")
+	if plan["estimate"] != nil {
+		t.Errorf("nothing was restored yet, and the plan estimates %v", plan["estimate"])
+	}
 	if _, err := os.Stat(to); !os.IsNotExist(err) {
 		t.Errorf("a plan made %s: %v", to, err)
 	}
@@ -510,6 +513,10 @@ func (s *site) testRestore(t *testing.T) {
 	}
 	s.Exec(slot["sql"].(string))
 	s.Exec("SELECT pg_drop_replication_slot('of_a_standby')")
+	plan = s.must(t, "restore", "--to", filepath.Join(s.dir, "next"), "--plan")
+	if e, _ := plan["estimate"].(map[string]any); e["measurements"] != 1.0 || e["copy_seconds"] == nil || e["replay_seconds"] != nil {
+		t.Errorf("one was restored and no server started, and the plan estimates %v", plan["estimate"])
+	}
 	if doc["target"] != "immediate" || doc["recovered_to_lsn"] != nil || doc["restored_bytes"].(float64) <= 0 {
 		t.Errorf("%v", doc)
 	}
