@@ -191,7 +191,7 @@ func (c column) loss(g, by group) (string, bool) {
 
 // made tells what a run was made with.
 func (i *runInfo) made() string {
-	text := fmt.Sprintf("%s by %s, with %d repeats, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL",
+	text := fmt.Sprintf("%s by %s, with %d repeats of fulls and restores, %d workers for each tool, pgbench at scale %d and %d SwiftEats orders, %d MB of WAL",
 		i.At.Format("2006-01-02"), i.Versions["Salvor"], i.Repeats, i.Workers, i.Scale, i.Orders, i.WALMB)
 	if i.Changes > 0 {
 		text += fmt.Sprintf(", %d transactions in a round", i.Changes)
@@ -211,7 +211,7 @@ func (r *results) page() string {
 	say(pageTop)
 	say("Measured %s.\n", r.Run.made())
 	for _, j := range r.Joined {
-		say("What that run did not measure was measured by another: %s.\n", j.made())
+		say("Measured by another run, %s: %s.\n", j.Run.made(), strings.Join(j.Steps, ", "))
 	}
 	for _, step := range r.steps() {
 		say("### %s\n", stepTitles[step])
@@ -246,10 +246,12 @@ func (r *results) page() string {
 	for _, name := range slices.Sorted(maps.Keys(r.Run.Versions)) {
 		say("- %s: %s", name, r.Run.Versions[name])
 	}
+	said := maps.Clone(r.Run.Versions)
 	for _, j := range r.Joined {
-		for _, name := range slices.Sorted(maps.Keys(j.Versions)) {
-			if v := j.Versions[name]; v != r.Run.Versions[name] && name != "Salvor" {
+		for _, name := range slices.Sorted(maps.Keys(j.Run.Versions)) {
+			if v := j.Run.Versions[name]; v != said[name] && name != "Salvor" {
 				say("- %s: %s", name, v)
+				said[name] = v
 			}
 		}
 	}

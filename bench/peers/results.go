@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -88,7 +89,7 @@ type measurement struct {
 // results are all lines of a run, and what was joined to it.
 type results struct {
 	Run      runInfo
-	Joined   []runInfo // further runs, of other steps
+	Joined   []joined // further runs, of other steps
 	Limits   []limit
 	Measured []measurement
 }
@@ -104,27 +105,50 @@ func (r *results) add(l line) {
 	}
 }
 
+// joined is a run that other steps were taken from.
+type joined struct {
+	Run   runInfo
+	Steps []string // titles
+}
+
 // join adds the steps of another run that this one lacks.
 func (r *results) join(o *results) {
 	have := map[string]bool{}
 	for _, m := range r.Measured {
 		have[m.key()] = true
 	}
-	added := false
+	j := joined{Run: o.Run}
 	for _, m := range o.Measured {
-		if !have[m.key()] {
-			r.Measured, added = append(r.Measured, m), true
+		if have[m.key()] {
+			continue
+		}
+		r.Measured = append(r.Measured, m)
+		if title := m.title(); !slices.Contains(j.Steps, title) {
+			j.Steps = append(j.Steps, title)
 		}
 	}
-	if !added {
+	if len(j.Steps) == 0 {
 		return
 	}
-	r.Joined = append(r.Joined, o.Run)
+	r.Joined = append(r.Joined, j)
 	r.Run.Rounds, r.Run.Chain = max(r.Run.Rounds, o.roundsOf("incremental")), max(r.Run.Chain, o.roundsOf("chain"))
 }
 
 // key is one for all measurements that belong together.
 func (m *measurement) key() string { return fmt.Sprint(m.Step, m.GB > 0) }
+
+// title names what the measurement is of, in a sentence.
+func (m *measurement) title() string {
+	switch {
+	case m.GB > 0:
+		return m.Step + " by size"
+	case strings.HasPrefix(m.Step, "chain"):
+		return "a long chain"
+	case stepTitles[m.Step] != "":
+		return strings.ToLower(stepTitles[m.Step][:1]) + stepTitles[m.Step][1:]
+	}
+	return m.Step
+}
 
 // roundsOf tells how many rounds a step had.
 func (r *results) roundsOf(step string) int {
