@@ -54,7 +54,12 @@ func (f *field) change() {
 			f.t.Fatal(err)
 		}
 		blocks := len(data) / 8192
-		switch f.rng.IntN(8) {
+		cut := data[:blocks*8192]
+		action := f.rng.IntN(8)
+		if action > 0 { // a block that was cut goes
+			data = cut
+		}
+		switch action {
 		case 0: // leave it
 			continue
 		case 1: // drop it
@@ -70,6 +75,11 @@ func (f *field) change() {
 			}
 		case 4: // grow it by zeros, as an extension that was not used
 			data = append(data, make([]byte, 8192*f.rng.IntN(40))...)
+		case 6: // cut it inside of a block, as a crash of the machine may leave it
+			if len(data) > 0 {
+				write(f.t, name, data[:len(data)-4096])
+			}
+			continue
 		case 5: // another file of that name
 			data = nil
 			for range f.rng.IntN(300) {
@@ -172,8 +182,8 @@ func (f *field) changes(before, after map[string][]byte) *summary.Map {
 		}
 		l := walrec.RelFileLocator{Tablespace: relation.Tablespace, Database: relation.Database, Number: relation.Number}
 		old := before[name]
-		for at := 0; at < len(data); at += 8192 {
-			if at >= len(old) || !bytes.Equal(data[at:at+8192], old[at:at+8192]) || f.rng.IntN(50) == 0 {
+		for at := 0; at+8192 <= len(data); at += 8192 { // of a cut block, it tells nothing
+			if at+8192 > len(old) || !bytes.Equal(data[at:at+8192], old[at:at+8192]) || f.rng.IntN(50) == 0 {
 				m.Block(l, uint8(relation.Fork), uint32(at/8192))
 			}
 		}

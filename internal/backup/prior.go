@@ -146,8 +146,8 @@ func (p *prior) narrow(f *file) {
 	block := int64(f.block)
 	changed := p.changes.Changed(summary.File{
 		Relation: f.entry.Relation, First: uint64(f.base),
-		// A block at the end that is not whole is read.
-		Had: uint32(f.before.Size / uint64(block)), Has: uint32((f.entry.Size + block - 1) / block),
+		// A block at the end that is not whole, then or now, is read.
+		Had: uint32(min(f.before.Size, uint64(f.entry.Size)) / uint64(block)), Has: uint32((f.entry.Size + block - 1) / block),
 	})
 	if changed.All() {
 		return
@@ -209,6 +209,9 @@ func (r *run) unchanged(f *file, b []byte) bool {
 		return false
 	}
 	lsn := page.LSN(b)
+	if page.AllVisible(b) {
+		return false // it may have become so without WAL: without the flag, the visibility map would be wrong
+	}
 	return lsn >= firstNormalLSN && lsn < r.prior.head.StartLSN
 }
 

@@ -84,7 +84,7 @@ func TestIncremental(t *testing.T) {
 	}{
 		{name: "wal", detect: "wal", pg: pgtest.Options{Major: 18}},
 		{name: "wal without checksums", detect: "wal", pg: pgtest.Options{ChecksumsOff: true, WALSegmentMB: 1}},
-		{name: "lsn", detect: "lsn"},
+		{name: "lsn without checksums", detect: "lsn", pg: pgtest.Options{ChecksumsOff: true}},
 		{name: "hash without checksums", detect: "hash", pg: pgtest.Options{ChecksumsOff: true}},
 	} {
 		t.Run(o.name, func(t *testing.T) {

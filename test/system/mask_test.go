@@ -129,7 +129,7 @@ func (p page) maskHeap() {
 // nothing but zeros are left out.
 func relations(t *testing.T, dir string) map[string][]byte {
 	t.Helper()
-	all := map[string][]byte{}
+	all, seen := map[string][]byte{}, map[string][]byte{}
 	var walk func(prefix, dir string) error
 	walk = func(prefix, dir string) error {
 		return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -152,6 +152,7 @@ func relations(t *testing.T, dir string) map[string][]byte {
 			if err != nil {
 				return err
 			}
+			seen[name] = visible(r, data)
 			for at := 0; at+pageSize <= len(data); at += pageSize {
 				page(data[at : at+pageSize]).mask(r.Fork)
 			}
@@ -164,7 +165,34 @@ func relations(t *testing.T, dir string) map[string][]byte {
 	if err := walk("", dir); err != nil {
 		t.Fatal(err)
 	}
+	for name, rows := range seen {
+		for n, is := range seen[name+"_vm"] {
+			if is == 1 && n < len(rows) && rows[n] == 0 {
+				t.Errorf("%s, page %d: the visibility map says that all its rows are visible, and it does not", name, n)
+			}
+		}
+	}
 	return all
+}
+
+// visible gives a byte for each page of a heap: whether it says that all of its rows are
+// visible; or, of a visibility map, for each page of its heap whether the map says so.
+func visible(r datadir.Relation, data []byte) []byte {
+	var out []byte
+	for at := 0; at+pageSize <= len(data); at += pageSize {
+		p := page(data[at : at+pageSize])
+		switch {
+		case r.Fork == datadir.ForkMain && p.sane():
+			out = append(out, p[10]>>2&1)
+		case r.Fork == datadir.ForkMain:
+			out = append(out, 0)
+		case r.Fork == datadir.ForkVM:
+			for _, b := range p[24:] {
+				out = append(out, b&1, b>>2&1, b>>4&1, b>>6&1)
+			}
+		}
+	}
+	return out
 }
 
 // sameRelations says where the relations of two data directories differ in what means

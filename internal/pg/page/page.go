@@ -69,6 +69,11 @@ func LSN(page []byte) pg.LSN {
 	return pg.LSN(uint64(hi)<<32 | uint64(lo))
 }
 
+// AllVisible says whether a page has PD_ALL_VISIBLE set (bufpage.h). It must have a
+// header. The flag can be set without a new LSN (visibilitymap_set, visibilitymap.c);
+// it is never cleared so.
+func AllVisible(page []byte) bool { return page[10]&4 != 0 }
+
 // IsZero says whether every byte is zero. A page like that is valid: PostgreSQL
 // extends a file with zeros before it fills the new pages.
 func IsZero(page []byte) bool {
