@@ -30,7 +30,7 @@ type run struct {
 // Run makes a backup and returns its head. When it returns without error the
 // backup is restorable: everything it needs is durable in the repository.
 //
-// It fails with *Refusal before anything is changed, with *lock.Held if another
+// It fails with *Refusal where none can be made as things are, with *lock.Held if another
 // backup of the cluster runs, with *lock.Cancelled if somebody asked for that, with
 // *ArchiveTimeout, *DamagedParent, or with what failed; then nothing of the backup is visible.
 func Run(ctx context.Context, o Options) (catalog.Head, error) {
@@ -105,9 +105,7 @@ func (r *run) all(ctx context.Context, lease *lock.Lease) error {
 		return fmt.Errorf("stopping the backup: %w", err)
 	}
 	r.end(stop)
-	if err := r.endSegment(ctx); err != nil {
-		return err
-	}
+	r.endSegment(ctx)
 
 	r.Events.Phase("wal")
 	if err := r.secureWAL(ctx, copied, slot); err != nil {

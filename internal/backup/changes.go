@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +22,10 @@ import (
 
 // summariesAhead is how many summaries are read at once, and held until their turn.
 const summariesAhead = 16
+
+// maxCut is how far a record reaches from its LSN, in bytes, at most (XLogRecordMaxSize,
+// xlogrecord.h).
+const maxCut = 1020 << 20
 
 // detect chooses how changed pages are found, where the options leave it open: by the
 // WAL, if all of it tells, and else by the LSN of each page.
@@ -55,18 +60,28 @@ func (r *run) changes(ctx context.Context, b *conn.Backup) (*summary.Map, error)
 			return nil, err
 		}
 	}
-	until := recordsEnd(b.StartLSN, r.source.control.Sizes)
+	m, err := r.union(ctx, h, recordsEnd(b.StartLSN, r.source.control.Sizes), nil)
+	var cut *summary.UnusableError
+	if errors.As(err, &cut) && !slices.ContainsFunc(cut.Reasons, func(r summary.Reason) bool { return r.Kind != summary.CutRecord }) {
+		return r.union(ctx, h, recordsEnd(b.StartLSN, r.source.control.Sizes), cut.Reasons)
+	}
+	return m, err
+}
+
+// union puts the summaries together up to a position. Around cut records, the segments
+// themselves are read: their summaries do not hold all of such a record.
+func (r *run) union(ctx context.Context, h pg.History, until pg.LSN, cut []summary.Reason) (*summary.Map, error) {
 	u := summary.NewUnion(h, r.parent.StartLSN, until)
 	size := r.source.control.Sizes.WALSegment
-	last := pg.SegmentBefore(b.Timeline, until, size).Number
-	for n := pg.SegmentAt(b.Timeline, r.parent.StartLSN, size).Number; n <= last; n += summariesAhead {
+	last := pg.SegmentBefore(h.Timeline, until, size).Number
+	for n := pg.SegmentAt(h.Timeline, r.parent.StartLSN, size).Number; n <= last; n += summariesAhead {
 		some := make([]summary.Summary, min(summariesAhead, last-n+1))
 		g, ctx := errgroup.WithContext(ctx)
 		for i := range some {
 			s := pg.Segment{Number: n + uint64(i)}
 			s.Timeline = h.At(s.End(size) - 1)
 			g.Go(func() (err error) {
-				some[i], err = r.summarize(ctx, s, until)
+				some[i], err = r.summarize(ctx, s, until, cut)
 				return err
 			})
 		}
@@ -97,19 +112,30 @@ func recordsEnd(lsn pg.LSN, sizes pg.Sizes) pg.LSN {
 
 // summarize gives the summary of a segment: the one that was stored with it; or else
 // one made of the segment, as the repository has it or as the server still has it.
-// What is at or after until does not matter.
-func (r *run) summarize(ctx context.Context, s pg.Segment, until pg.LSN) (summary.Summary, error) {
+// What is at or after until does not matter. One in which a record is cut is made anew.
+func (r *run) summarize(ctx context.Context, s pg.Segment, until pg.LSN, cut []summary.Reason) (summary.Summary, error) {
 	size := r.source.control.Sizes.WALSegment
 	name := s.Name(size)
 	object := r.place.WALName(s.Timeline, name)
 	footer, err := catalog.ReadWALFooter(ctx, r.Objects, object)
 	if errors.Is(err, store.ErrNotFound) {
-		return r.summarizeLocal(s, until)
+		sum, missing := r.summarizeLocal(s, until)
+		if !errors.Is(missing, errNowhere) || !r.source.server.InRecovery {
+			return sum, missing
+		}
+		// A standby drops segments that its primary has yet to archive.
+		if err := r.arrives(ctx, s); err != nil {
+			return summary.Summary{}, err
+		}
+		footer, err = catalog.ReadWALFooter(ctx, r.Objects, object)
 	}
 	if err != nil {
 		return summary.Summary{}, err
 	}
-	if len(footer.Changes) > 0 {
+	again := slices.ContainsFunc(cut, func(c summary.Reason) bool {
+		return s.End(size) > c.First && s.Start(size) <= c.Last+maxCut
+	})
+	if len(footer.Changes) > 0 && !again {
 		sum, err := summary.Decode(footer.Changes)
 		if err != nil {
 			err = repo.Damaged(object, "%v", err)
@@ -128,6 +154,25 @@ func (r *run) summarize(ctx context.Context, s pg.Segment, until pg.LSN) (summar
 	return sum, err
 }
 
+var errNowhere = errors.New("it is neither in the repository nor in pg_wal")
+
+// arrives waits until a segment is archived. One that later ones have overtaken is lost.
+func (r *run) arrives(ctx context.Context, s pg.Segment) error {
+	next := s.Next()
+	overtaken, err := r.Objects.Exists(ctx, r.place.WALName(next.Timeline, next.Name(r.source.control.Sizes.WALSegment)))
+	if err != nil {
+		return err
+	}
+	there, err := r.Objects.Exists(ctx, r.place.WALName(s.Timeline, s.Name(r.source.control.Sizes.WALSegment)))
+	if err == nil && !there && overtaken {
+		err = fmt.Errorf("segment %s: %w", s.Name(r.source.control.Sizes.WALSegment), errNowhere)
+	}
+	if err != nil || there {
+		return err
+	}
+	return r.await(ctx, ctx, s, conn.ArchiverStats{})
+}
+
 // summarizeLocal makes the summary of a segment that is not archived yet: at least the
 // one in which the backup starts is not. What comes before its start is on disk, since
 // the checkpoint there is complete.
@@ -135,7 +180,7 @@ func (r *run) summarizeLocal(s pg.Segment, until pg.LSN) (summary.Summary, error
 	size := r.source.control.Sizes.WALSegment
 	f, err := os.Open(filepath.Join(r.DataDir, "pg_wal", s.Name(size)))
 	if errors.Is(err, os.ErrNotExist) {
-		return summary.Summary{}, fmt.Errorf("segment %s is neither in the repository nor in pg_wal", s.Name(size))
+		return summary.Summary{}, fmt.Errorf("segment %s: %w", s.Name(size), errNowhere)
 	}
 	if err != nil {
 		return summary.Summary{}, err

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -21,6 +22,9 @@ type Options struct {
 	Cluster string
 	DataDir string     // of the server, on this host
 	Conn    *conn.Conn // to the server; the backup's session
+	// Connect opens a session on the server that a standby streams from, with the same
+	// credentials. It may be nil: then that server is not asked for anything.
+	Connect func(ctx context.Context, host string, port int) (*conn.Conn, error)
 
 	Repository string // its name, for messages
 	Objects    *seal.Objects

@@ -12,6 +12,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
+	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // choose finds the newest backup that can be the parent, as far as that can be told
@@ -99,8 +100,11 @@ func (r *run) begun(ctx context.Context, b *conn.Backup) error {
 		return nil
 	}
 	why, err := r.follows(ctx, *r.parent, b)
-	if err != nil {
+	if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
 		return err
+	}
+	if err != nil {
+		why = err.Error()
 	}
 	if why != "" {
 		h := r.parent

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -24,7 +23,9 @@ const (
 type primary struct {
 	*conn.Conn
 	server conn.Server
-	own    bool // its connection is none of the caller's
+	own    bool // a session that is none of the caller's, on host and port
+	host   string
+	port   int
 }
 
 // cascade is how many standbys may be between a standby and its primary.
@@ -34,57 +35,71 @@ const cascade = 8
 // reason, if it cannot be asked anything: a backup from a standby is possible without,
 // but begins where the standby made its last restartpoint, and ends when the primary
 // archives the WAL up to its stop by itself.
-func findPrimary(ctx context.Context, c *conn.Conn, s conn.Server) (*primary, error) {
-	if !s.InRecovery {
-		return &primary{Conn: c, server: s}, nil
-	}
-	at := c
+func findPrimary(ctx context.Context, o *Options, s conn.Server) (*primary, error) {
+	at := &primary{Conn: o.Conn, server: s}
 	for range cascade {
-		next, err := follow(ctx, at, s)
-		if at != c {
-			at.Close()
+		if !at.server.InRecovery {
+			return at, nil
 		}
+		next, err := o.follow(ctx, at.Conn, s.SystemID)
+		at.close()
 		if err != nil {
 			return nil, err
 		}
-		if !next.server.InRecovery {
-			return next, nil
-		}
-		at = next.Conn
+		at = next
 	}
-	at.Close()
+	at.close()
 	return nil, fmt.Errorf("there are more than %d standbys between", cascade)
 }
 
-// follow connects to the server that a standby streams from, as the same role.
-func follow(ctx context.Context, standby *conn.Conn, s conn.Server) (*primary, error) {
+// follow connects to the server that a standby streams from.
+func (o *Options) follow(ctx context.Context, standby *conn.Conn, id pg.SystemID) (*primary, error) {
 	host, port, err := standby.Sender(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cfg := standby.Config()
-	cfg.Host, cfg.Port = host, port
-	c, err := conn.Open(ctx, cfg)
-	if err != nil {
+	if o.Connect == nil {
+		return nil, fmt.Errorf("nothing says how to connect to %s", host)
+	}
+	p := &primary{own: true, host: host, port: port}
+	if p.Conn, err = o.Connect(ctx, host, port); err != nil {
 		return nil, err
 	}
-	p := &primary{Conn: c, own: true}
-	p.server, err = c.Server(ctx)
-	if err == nil && p.server.SystemID != s.SystemID {
-		err = fmt.Errorf("%s is of another cluster", c.Config().Address())
+	p.server, err = p.Conn.Server(ctx)
+	if err == nil && p.server.SystemID != id {
+		err = fmt.Errorf("%s is of another cluster", p.Config().Address())
 	}
 	if err != nil {
-		c.Close()
+		p.close()
 		return nil, err
 	}
 	return p, nil
 }
 
-// close ends what findPrimary began.
+// close ends a session that findPrimary began.
 func (p *primary) close() {
 	if p != nil && p.own {
 		p.Close()
 	}
+}
+
+// askAgain opens a new session on the primary of a standby, hours after the first: it
+// may have been restarted meanwhile. Where it does not answer, the backup goes on
+// without.
+func (r *run) askAgain(ctx context.Context) {
+	p := r.source.primary
+	if p == nil || !p.own {
+		return
+	}
+	c, err := r.Connect(ctx, p.host, p.port)
+	if err != nil {
+		r.Events.Warn(fmt.Sprintf("the primary does not answer any more: %v", err))
+		p.close()
+		r.source.primary = nil
+		return
+	}
+	p.Close()
+	p.Conn = c
 }
 
 // catchUp has the primary of a standby make a checkpoint, and waits until the standby
@@ -125,7 +140,7 @@ func (r *run) catchUp(ctx context.Context) error {
 // checkpointThere makes the checkpoint, in the way in which a backup does: that needs no
 // other rights. It gives a position after it.
 func (r *run) checkpointThere(ctx context.Context) (pg.LSN, error) {
-	c, err := conn.Open(ctx, r.source.primary.Config())
+	c, err := r.Connect(ctx, r.source.primary.host, r.source.primary.port)
 	if err != nil {
 		return 0, err
 	}
@@ -138,19 +153,20 @@ func (r *run) checkpointThere(ctx context.Context) (pg.LSN, error) {
 	return c.CurrentLSN(ctx)
 }
 
-// endSegment ends the segment in which the backup stopped, so that it is archived. A
-// primary does that by itself when the backup stops.
-func (r *run) endSegment(ctx context.Context) error {
-	if !r.source.server.InRecovery || r.source.primary == nil {
-		return nil
+// endSegment ends the segment in which a backup from a standby stopped, so that it is
+// archived. A primary does that by itself when the backup stops.
+func (r *run) endSegment(ctx context.Context) {
+	r.askAgain(ctx)
+	p := r.source.primary
+	if p == nil || !p.own || r.WithWAL {
+		return
 	}
 	size := r.source.control.Sizes.WALSegment
-	now, err := r.source.primary.CurrentLSN(ctx)
+	now, err := p.CurrentLSN(ctx)
 	if err == nil && pg.SegmentAt(r.head.Timeline, now, size) == pg.SegmentBefore(r.head.Timeline, r.head.StopLSN, size) {
-		_, err = r.source.primary.SwitchWAL(ctx)
+		_, err = p.SwitchWAL(ctx)
 	}
-	if errors.Is(err, conn.ErrInRecovery) {
-		return fmt.Errorf("the primary is a standby now: %w", err)
+	if err != nil {
+		r.Events.Warn(fmt.Sprintf("the primary does not end its segment; the backup waits until it is archived: %v", err))
 	}
-	return err
 }

@@ -128,6 +128,9 @@ func (r *run) reason(held context.Context, err error) error {
 	if errors.Is(err, conn.ErrRoleChanged) {
 		return refuse("run it again", "the standby was promoted while it was backed up")
 	}
+	if errors.Is(err, conn.ErrTimelineChanged) {
+		return refuse("run it again; if it says so once more, make a checkpoint: CHECKPOINT on the primary, then on the standby", "%v", err)
+	}
 	if r.prior != nil && errors.Is(err, repo.ErrDamaged) {
 		return &DamagedParent{r.parent.ID, err}
 	}

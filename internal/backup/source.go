@@ -43,13 +43,17 @@ func look(ctx context.Context, o *Options) (source, error) {
 		return s, err
 	}
 	var why error
-	if s.primary, why = findPrimary(ctx, o.Conn, s.server); why != nil {
+	if s.primary, why = findPrimary(ctx, o, s.server); why != nil {
 		o.Events.Warn(fmt.Sprintf("the primary cannot be asked for a checkpoint, nor to archive its last segment: %v", why))
 	}
 	if err := s.checkArchiving(o); err != nil {
 		return s, err
 	}
 	marker, err := catalog.ReadMarker(o.DataDir)
+	if errors.Is(err, catalog.ErrNoMarker) && s.server.InRecovery {
+		return s, refuse("copy the file "+catalog.MarkerName+" from the primary's data directory into this one, with the same owner",
+			"%v: this standby was made before its primary's cluster had a place in a repository", err)
+	}
 	if errors.Is(err, catalog.ErrNoMarker) {
 		return s, refuse("run: salvor init", "%v: the cluster has no place in a repository yet", err)
 	}

@@ -27,17 +27,21 @@ func (r *run) proveArchiving(ctx, session context.Context) error {
 		return nil
 	}
 	before, err := p.Archiver(session)
-	if err != nil {
-		return ignoreEnd(ctx, err)
+	if err == nil {
+		_, err = p.CreateRestorePoint(session, "salvor "+r.id+" start")
 	}
-	if _, err := p.CreateRestorePoint(session, "salvor "+r.id+" start"); err != nil {
-		return ignoreEnd(ctx, fmt.Errorf("writing a restore point: %w", err))
+	if err == nil {
+		_, err = p.SwitchWAL(session)
 	}
-	if _, err := p.SwitchWAL(session); err != nil {
-		return ignoreEnd(ctx, fmt.Errorf("switching WAL: %w", err))
+	if err != nil && p.own { // a standby can be backed up while its primary is away
+		r.Events.Warn(fmt.Sprintf("whether the primary archives is not known: %v", err))
+		return nil
 	}
-	size := r.source.control.Sizes.WALSegment
-	return ignoreEnd(ctx, r.await(ctx, session, pg.SegmentAt(r.head.Timeline, r.head.StartLSN, size), before))
+	if err == nil {
+		size := r.source.control.Sizes.WALSegment
+		err = r.await(ctx, session, pg.SegmentAt(r.head.Timeline, r.head.StartLSN, size), before)
+	}
+	return ignoreEnd(ctx, err)
 }
 
 // ignoreEnd drops errors that come only from ctx having ended.
@@ -60,7 +64,7 @@ func (r *run) secureWAL(ctx context.Context, c *copied, slot *slot) error {
 	var before conn.ArchiverStats
 	if r.source.primary != nil {
 		var err error
-		if before, err = r.source.primary.Archiver(ctx); err != nil {
+		if before, err = r.source.primary.Archiver(ctx); err != nil && !r.source.primary.own {
 			return err
 		}
 	}

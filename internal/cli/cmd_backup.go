@@ -14,6 +14,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/config"
 	"github.com/salvor-dr/salvor/internal/expire"
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/lock"
 	"github.com/salvor-dr/salvor/internal/store"
@@ -85,6 +86,11 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 		return err
 	}
 	o.Conn, o.Objects, o.Repository, o.Annotations = db, r.objects, r.name, notes
+	o.Connect = func(ctx context.Context, host string, port int) (*conn.Conn, error) {
+		there := *c
+		there.Postgres.Host, there.Postgres.Port = host, port
+		return s.connect(ctx, &there)
+	}
 	if o.Locks, err = s.locks(r); err != nil {
 		return err
 	}

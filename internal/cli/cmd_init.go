@@ -457,6 +457,10 @@ func ownDirectory(rawURL, like string) error {
 func (s *session) initPlace(ctx context.Context, c *initial, srv conn.Server, control datadir.Control, v *initView) error {
 	marker, err := catalog.ReadMarker(c.Postgres.DataDir)
 	unmarked := errors.Is(err, catalog.ErrNoMarker)
+	if unmarked && srv.InRecovery {
+		return &failed{exitNotNow, "standby_without_place", "copy the file " + catalog.MarkerName + " from the primary's data directory into this one, with the same owner",
+			errors.New("this standby was made before its primary's cluster had a place: it does not know where that is")}
+	}
 	if unmarked {
 		marker = catalog.Marker{Incarnation: catalog.NewIncarnation()}
 	} else if err != nil {

@@ -56,9 +56,11 @@ func TestBackupFromStandby(t *testing.T) {
 		{far, []string{"--from", "standby"}, "incremental", "wal"},
 	} {
 		s.cluster.Exec("UPDATE road SET pad = md5(random()::text) WHERE i % 50 = 7")
-		b := turn.on.backup(turn.args...)
+		res := turn.on.ok(append([]string{"backup", "-o", "json"}, turn.args...)...)
+		var b backup
+		res.decode(t, &b)
 		if b.Kind != turn.kind || b.Detector != turn.detector || b.FromStandby != (turn.on == far) {
-			t.Errorf("with %q the backup is %s, by %q, from a standby: %t", turn.args, b.Kind, b.Detector, b.FromStandby)
+			t.Errorf("with %q the backup is %s, by %q, from a standby: %t; the log:\n%s", turn.args, b.Kind, b.Detector, b.FromStandby, res.stderr)
 		}
 		one := s.restore("--backup", b.ID, "--immediate", "--set", "autovacuum=off")
 		two := s.restore("--backup", first.ID, "--lsn", b.StopLSN, "--exclusive", "--set", "autovacuum=off")

@@ -11,7 +11,8 @@ import (
 // Map says what a stretch of WAL changes: of each fork of a relation, a set of
 // blocks; and which databases and tablespaces are new, or may be.
 //
-// It is not safe for concurrent use.
+// Several goroutines may read it at a time, with Changed; nothing else may then be
+// done with it.
 type Map struct {
 	forks       map[fork]*blocks
 	databases   map[database]struct{}
