@@ -393,6 +393,9 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 		if p.gone {
 			return out, false, nil
 		}
+		if m.Runs == nil {
+			m.Runs, p.runs = p.runs, nil // mostly all there is
+		}
 		for _, r := range p.runs {
 			m.Runs = appendRun(m.Runs, r)
 		}
@@ -435,7 +438,11 @@ func (w *worker) settle(ctx context.Context, f *file, out *catalog.File, m chunk
 		}
 	}
 	w.copied.census.count(1, m, out.MapRefs)
-	if f.replaces != nil {
+	if old != nil {
+		w.copied.census.count(-1, old.blocks, old.MapRefs)
+		return nil
+	}
+	if f.replaces != nil { // of another kind or size of blocks
 		return w.run.prior.drop(ctx, w.copied.census, *f.replaces)
 	}
 	return nil
