@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What killed fetches left goes with the next, and what another is writing stays.
@@ -18,6 +20,11 @@ func TestRemoveDead(t *testing.T) {
 	defer live.Close()
 	dead, err := createTemp(dir)
 	if err != nil {
+		t.Fatal(err)
+	}
+	// By closing it alone it stays locked for as long as a process that another test
+	// starts just now holds it, between fork and exec.
+	if err := unix.Flock(int(dead.Fd()), unix.LOCK_UN); err != nil {
 		t.Fatal(err)
 	}
 	dead.Close()
