@@ -291,7 +291,7 @@ func (a Archive) Ranges(l Line) []Range {
 // archive's end.
 func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 	fork, left := a.ForkOf(seg.Timeline)
-	if left && (fork <= seg.Start(a.SegmentSize) || a.mayHaveLeft(seg.Timeline)) {
+	if left && (fork <= seg.Start(a.SegmentSize) || a.leftUnknown(seg.Timeline)) {
 		left = false // seg lies past the fork itself, or may: all of its timeline counts
 	}
 	own, _ := a.Find(seg.Timeline)
@@ -312,12 +312,6 @@ func (a Archive) After(seg pg.Segment) (pg.Segment, bool) {
 		}
 	}
 	return pg.Segment{}, false
-}
-
-// mayHaveLeft says whether a timeline of which the history cannot be read may have left
-// tli: then nobody knows where.
-func (a Archive) mayHaveLeft(tli pg.Timeline) bool {
-	return slices.ContainsFunc(a.Lines, func(l Line) bool { return l.Unreadable != nil && l.Timeline > tli })
 }
 
 // mayFollow says whether a timeline left that of seg after seg, or may have.

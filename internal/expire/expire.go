@@ -140,41 +140,33 @@ func (r *removal) choose(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	packs := func() ([]catalog.NamedPack, error) { return nil, fmt.Errorf("%s: %w", id, catalog.ErrNoBackup) }
-	kept, damaged := 0, false
-	for _, h := range heads {
-		if h.ID != id {
-			kept++
-			continue
-		}
-		packs = func() ([]catalog.NamedPack, error) { return catalog.ReadPacks(ctx, r.Objects, h) }
-	}
-	unreadable = slices.DeleteFunc(unreadable, func(err error) bool {
+	own := slices.IndexFunc(heads, func(h catalog.Head) bool { return h.ID == id })
+	bad := slices.IndexFunc(unreadable, func(err error) bool {
 		u := (*catalog.Unreadable)(nil)
-		if !errors.As(err, &u) || u.ID != id {
-			return false
-		}
-		damaged = true
-		packs = func() ([]catalog.NamedPack, error) {
-			if !errors.Is(err, repo.ErrDamaged) {
-				return nil, err // a later release, or another key, knows what it is
-			}
-			return catalog.ReadPacksOf(ctx, r.Objects, r.Place, id)
-		}
-		return true
+		return errors.As(err, &u) && u.ID == id
 	})
-	infos, err := packs()
+	var infos []catalog.NamedPack
 	switch {
-	case err != nil && (errors.Is(err, catalog.ErrNoBackup) || !errors.Is(err, repo.ErrDamaged)):
+	case own >= 0:
+		infos, err = catalog.ReadPacks(ctx, r.Objects, heads[own])
+	case bad < 0:
+		return nil, fmt.Errorf("%s: %w", id, catalog.ErrNoBackup)
+	case !errors.Is(unreadable[bad], repo.ErrDamaged):
+		return nil, unreadable[bad] // a later release, or another key, knows what it is
+	default:
+		infos, err = catalog.ReadPacksOf(ctx, r.Objects, r.Place, id)
+	}
+	switch {
+	case err != nil && !errors.Is(err, repo.ErrDamaged):
 		return nil, err
-	case kept == 0 && !r.Last:
+	case !r.Last && (len(heads) == 0 || len(heads) == 1 && own == 0):
 		return nil, &LastBackup{id}
 	}
 	keys := catalog.PartNames(r.Place, id)
 	for _, i := range infos {
 		keys = append(keys, r.Place.PackName(i.ID))
 	}
-	if damaged || err != nil {
+	if own < 0 || err != nil {
 		return keys, nil // it goes in any case, or of two such backups none could; its packs wait
 	}
 	return keys, catalog.KnowNeeds(ctx, r.Objects, unreadable)
