@@ -39,6 +39,8 @@ const (
 	// forwardShare bounds what is stored anew so in one backup, as a part of the
 	// database: where pages change evenly, many packs become stale at once.
 	forwardShare = 10
+	// hashesHeld is how many hashes of the parent's blocks are held, 8 bytes each.
+	hashesHeld = 512 << 10
 	// forwardLeast is worth it in the smallest database, in bytes.
 	forwardLeast = 256 << 20
 )
@@ -72,7 +74,7 @@ func (r *run) openPrior(ctx context.Context, h catalog.Head) (*prior, error) {
 		return nil, err
 	}
 	p.reader = pack.NewReader(r.Objects, r.place.PackName, catalog.PackInfos(p.packs))
-	p.footers = pack.NewFooters(p.reader)
+	p.footers = pack.NewFooters(p.reader, hashesHeld)
 	p.stale = stalePacks(p.packs, h.Size)
 	for _, b := range h.Damaged {
 		p.bad[b.Path] = true
@@ -222,17 +224,11 @@ func (b *before) length(n uint64) int {
 
 // appendTo appends the runs of the blocks from first to before end.
 func (b *before) appendTo(runs []chunk.Run, first, end uint64) []chunk.Run {
-	all := b.blocks.Runs
-	for i := sort.Search(len(all), func(i int) bool { return all[i].End() > first }); i < len(all) && all[i].First < end; i++ {
-		r := all[i]
-		if skip := uint32(max(first, r.First) - r.First); skip > 0 {
-			r.First, r.Blocks = first, r.Blocks-skip
-			if !r.Zero {
-				r.Slot += skip
-			}
+	for _, r := range b.blocks.From(first) {
+		if r.First >= end {
+			break
 		}
-		r.Blocks = uint32(min(r.End(), end) - r.First)
-		runs = appendRun(runs, r)
+		runs = appendRun(runs, r.Part(first, end))
 	}
 	return runs
 }
@@ -240,14 +236,10 @@ func (b *before) appendTo(runs []chunk.Run, first, end uint64) []chunk.Run {
 // run gives the run that holds block n, cut down to it.
 func (b *before) run(n uint64) (chunk.Run, bool) {
 	r, ok := b.blocks.Find(n)
-	if !ok {
-		return r, false
+	if ok {
+		r = r.Part(n, n+1)
 	}
-	if !r.Zero {
-		r.Slot += uint32(n - r.First)
-	}
-	r.First, r.Blocks = n, 1
-	return r, true
+	return r, ok
 }
 
 // hash gives the hash of the block of a run of one.
@@ -267,8 +259,7 @@ func (b *before) hash(ctx context.Context, r chunk.Run) (uint64, error) {
 
 // lost gives the digest of the blocks from n on.
 func (b *before) lost(ctx context.Context, n uint64) (d chunk.Digest, err error) {
-	runs := b.blocks.Runs
-	for _, r := range runs[sort.Search(len(runs), func(i int) bool { return runs[i].End() > n }):] {
+	for _, r := range b.blocks.From(n) {
 		for ; n < r.End(); n++ {
 			one, _ := b.run(n)
 			h, err := b.hash(ctx, one)

@@ -28,7 +28,7 @@ type FileFinder struct {
 // ReadFiles does.
 func FindFiles(ctx context.Context, objects *seal.Objects, h Head) (*FileFinder, error) {
 	parts, err := IndexFiles(ctx, objects, h, func(File) error { return nil })
-	return &FileFinder{parts: parts, held: recent.New[int, []File](partsHeld)}, err
+	return &FileFinder{parts: parts, held: recent.New[int, []File](partsHeld, nil)}, err
 }
 
 // Find gives the entry of a path, and false if the table has none.

@@ -1,28 +1,32 @@
 package recent
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // Values holds values by key. Its methods may be called by several goroutines.
 type Values[K comparable, V any] struct {
-	max int
+	most   int
+	weight func(V) int
 
 	mu      sync.Mutex
-	held    []held[K, V]        // last used first
+	held    map[K]*held[V]
+	total   int                 // weight of all that are held
+	uses    uint64              // until now
 	loading map[K]chan struct{} // closed when the load has ended
 }
 
-type held[K comparable, V any] struct {
-	key   K
+type held[V any] struct {
 	value V
+	used  uint64 // the last use
 }
 
-// New makes one that holds at most so many values, at least 1. Those that are being
-// loaded come to it.
-func New[K comparable, V any](most int) *Values[K, V] {
-	return &Values[K, V]{max: most, loading: map[K]chan struct{}{}}
+// New makes one that holds values of at most so much weight together, or a single one;
+// if weight is nil each has 1, so that most is their number. Those that are being loaded
+// come to it.
+func New[K comparable, V any](most int, weight func(V) int) *Values[K, V] {
+	if weight == nil {
+		weight = func(V) int { return 1 }
+	}
+	return &Values[K, V]{most: most, weight: weight, held: map[K]*held[V]{}, loading: map[K]chan struct{}{}}
 }
 
 // Get gives the value of a key, which it calls load for if it is not held. Values of
@@ -32,9 +36,10 @@ func New[K comparable, V any](most int) *Values[K, V] {
 func (v *Values[K, V]) Get(key K, load func() (V, error)) (V, error) {
 	v.mu.Lock()
 	for {
-		if value, ok := v.use(key); ok {
+		if h := v.held[key]; h != nil {
+			v.use(h)
 			v.mu.Unlock()
-			return value, nil
+			return h.value, nil
 		}
 		ended, is := v.loading[key]
 		if !is {
@@ -65,23 +70,32 @@ func (v *Values[K, V]) Get(key K, load func() (V, error)) (V, error) {
 	return value, err
 }
 
-// use gives a value that is held, and makes it the one that was used last.
-func (v *Values[K, V]) use(key K) (value V, ok bool) {
-	i := slices.IndexFunc(v.held, func(h held[K, V]) bool { return h.key == key })
-	if i < 0 {
-		return value, false
-	}
-	h := v.held[i]
-	copy(v.held[1:i+1], v.held[:i])
-	v.held[0] = h
-	return h.value, true
+// use makes a value the one that was used last.
+func (v *Values[K, V]) use(h *held[V]) {
+	v.uses++
+	h.used = v.uses
 }
 
-// hold holds a value, in the place of the one that was not used for longest.
+// hold holds a value, in the place of those that were not used for longest.
 func (v *Values[K, V]) hold(key K, value V) {
-	v.held = slices.Insert(v.held, 0, held[K, V]{key, value})
-	if len(v.held) > v.max {
-		clear(v.held[v.max:])
-		v.held = v.held[:v.max]
+	h := &held[V]{value: value}
+	v.use(h)
+	v.held[key] = h
+	v.total += v.weight(value)
+	for v.total > v.most && len(v.held) > 1 {
+		v.drop()
 	}
+}
+
+// drop forgets the value whose last use is the longest ago.
+func (v *Values[K, V]) drop() {
+	var oldest K
+	least := v.uses + 1
+	for key, h := range v.held {
+		if h.used < least {
+			oldest, least = key, h.used
+		}
+	}
+	v.total -= v.weight(v.held[oldest].value)
+	delete(v.held, oldest)
 }

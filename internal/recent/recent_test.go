@@ -2,7 +2,10 @@ package recent
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,7 +18,7 @@ import (
 func TestValues(t *testing.T) {
 	t.Parallel()
 	loads := map[string]int{}
-	v := New[string, string](2)
+	v := New[string, string](2, nil)
 	get := func(key string) {
 		t.Helper()
 		got, err := v.Get(key, func() (string, error) {
@@ -45,12 +48,30 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// What is held is bounded by its weight, and one that is heavier than all may be is held
+// alone.
+func TestWeight(t *testing.T) {
+	t.Parallel()
+	v := New[string](10, func(s string) int { return len(s) })
+	for _, c := range []struct{ key, held string }{
+		{"aaaa", "aaaa"}, {"bbb", "aaaa bbb"}, {"ccc", "aaaa bbb ccc"}, {"aaaa", "aaaa bbb ccc"},
+		{"dd", "aaaa ccc dd"}, {"eeeeee", "dd eeeeee"}, {"ffffffffffff", "ffffffffffff"}, {"dd", "dd"},
+	} {
+		if _, err := v.Get(c.key, func() (string, error) { return c.key, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if held := strings.Join(slices.Sorted(maps.Keys(v.held)), " "); held != c.held {
+			t.Errorf("after %s %q is held, not %q", c.key, held, c.held)
+		}
+	}
+}
+
 // Values are loaded at the same time, and each of them once, whoever asks for it.
 func TestLoadTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const keys, callers = 4, 5
-		v := New[int, int](keys)
+		v := New[int, int](keys, nil)
 		var loads atomic.Int32
 		began := time.Now()
 		var all sync.WaitGroup
@@ -82,7 +103,7 @@ func TestWaitForFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := New[int, string](1)
+				v := New[int, string](1, nil)
 				go func() {
 					defer func() { _ = recover() }()
 					got, err := v.Get(1, func() (string, error) {
@@ -110,7 +131,7 @@ func TestWaitForFailure(t *testing.T) {
 func TestManyCallers(t *testing.T) {
 	t.Parallel()
 	const most = 3
-	v := New[int, int](most)
+	v := New[int, int](most, nil)
 	var all sync.WaitGroup
 	for worker := range 8 {
 		all.Go(func() {

@@ -3,13 +3,9 @@ package restore
 import (
 	"context"
 	"slices"
-	"sync"
-	"sync/atomic"
 
-	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
-	"github.com/salvor-dr/salvor/internal/repo/pack"
 )
 
 const (
@@ -76,7 +72,7 @@ func (w *worker) hash(ctx context.Context, p piece) ([]uint64, error) {
 
 // wanted gives the hashes that the blocks of a run have in the backup.
 func (w *worker) wanted(ctx context.Context, t *target, r chunk.Run) ([]uint64, error) {
-	hashes, err := w.run.hashes.of(ctx, r.Ref)
+	hashes, err := w.run.footers.Hashes(ctx, r.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +112,7 @@ func (w *worker) differing(number int, t *target, r chunk.Run, have, want []uint
 		if wrong == 0 {
 			continue
 		}
-		part := chunk.Run{First: n - uint64(wrong), Blocks: wrong, Zero: r.Zero, Ref: r.Ref, Slot: r.Slot + i - wrong}
+		part := r.Part(n-uint64(wrong), n)
 		wrong = 0
 		if !part.Zero {
 			w.uses = append(w.uses, use{number, part})
@@ -143,85 +139,4 @@ func (w *worker) blank(t *target, r chunk.Run) error {
 		at, left = at+uint64(n), left-uint64(n)
 	}
 	return nil
-}
-
-// footers looks up the hashes of blocks in the footers of packs, and counts what that
-// fetches. What it holds is bounded by hashes and not by packs: the map of a file that
-// many backups have changed names a hundred packs, most of them small.
-type footers struct {
-	packs   *pack.Reader
-	name    func(repo.ID) string
-	sizes   map[repo.ID]uint64 // of the packs, bytes
-	fetched atomic.Uint64
-
-	mu     sync.Mutex
-	held   map[repo.ID]*footer
-	hashes int    // in all that are held
-	uses   uint64 // until now
-}
-
-type footer struct {
-	entries []pack.Entry
-	hashes  int
-	used    uint64 // the last use
-}
-
-func newFooters(packs *pack.Reader, name func(repo.ID) string, infos []catalog.NamedPack) *footers {
-	f := &footers{packs: packs, name: name, sizes: make(map[repo.ID]uint64, len(infos)), held: map[repo.ID]*footer{}}
-	for _, i := range infos {
-		f.sizes[i.ID] = i.Size
-	}
-	return f
-}
-
-// of gives the hashes of a chunk's blocks, in order. It fails with repo.ErrDamaged if
-// the pack has no such chunk.
-func (f *footers) of(ctx context.Context, ref repo.Ref) ([]uint64, error) {
-	entries, err := f.entries(ctx, ref.Pack)
-	if err != nil {
-		return nil, err
-	}
-	if int(ref.Ordinal) >= len(entries) || entries[ref.Ordinal].Ref != ref {
-		return nil, repo.Damaged(f.name(ref.Pack), "its footer does not list the chunk at %d that a file map names", ref.Offset)
-	}
-	return entries[ref.Ordinal].Hashes, nil
-}
-
-func (f *footers) entries(ctx context.Context, id repo.ID) ([]pack.Entry, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.uses++
-	if h := f.held[id]; h != nil {
-		h.used = f.uses
-		return h.entries, nil
-	}
-	entries, err := f.packs.Entries(ctx, id) // one at a time: none is fetched twice
-	if err != nil {
-		return nil, err
-	}
-	h := &footer{entries: entries, used: f.uses}
-	for _, e := range entries {
-		h.hashes += len(e.Hashes)
-	}
-	if n := len(entries); n > 0 {
-		f.fetched.Add(f.sizes[id] - min(f.sizes[id], entries[n-1].Ref.End()))
-	}
-	f.held[id], f.hashes = h, f.hashes+h.hashes
-	for f.hashes > hashesHeld && len(f.held) > 1 {
-		f.drop()
-	}
-	return entries, nil
-}
-
-// drop forgets the footer whose last use is the longest ago.
-func (f *footers) drop() {
-	var oldest repo.ID
-	least := uint64(1<<64 - 1)
-	for id, h := range f.held {
-		if h.used < least {
-			oldest, least = id, h.used
-		}
-	}
-	f.hashes -= f.held[oldest].hashes
-	delete(f.held, oldest)
 }

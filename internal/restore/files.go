@@ -164,11 +164,8 @@ func (r *run) work(ctx context.Context, parts *catalog.FileParts) error {
 		})
 	}
 	err := g.Wait()
-	r.res.Written, r.res.Fetched = n.written.Load(), r.res.Fetched+n.fetched.Load()
+	r.res.Written, r.res.Fetched = n.written.Load(), r.res.Fetched+n.fetched.Load()+r.footers.Fetched()
 	r.res.Compared, r.res.Kept = n.compared.Load(), n.kept.Load()
-	if r.hashes != nil {
-		r.res.Fetched += r.hashes.fetched.Load()
-	}
 	return err
 }
 
@@ -336,12 +333,11 @@ func (r *run) finish(ctx context.Context, t *target) error {
 // before it was compressed: where one differs, the codec is at fault, or this machine.
 func (r *run) blame(ctx context.Context, t *target) error {
 	block := make([]byte, t.Block)
-	footers := pack.NewFooters(r.packs)
 	for _, run := range t.blocks.Runs {
 		if run.Zero {
 			continue
 		}
-		hashes, err := footers.Hashes(ctx, run.Ref)
+		hashes, err := r.footers.Hashes(ctx, run.Ref)
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ type run struct {
 	agreed     bool             // that it goes
 	links      []string         // where the tablespaces of a directory are that is restored over
 	packs      *pack.Reader
-	hashes     *footers    // of a delta restore
+	footers    *pack.Footers
 	groupBits  os.FileMode // of the data directory, if the cluster allows its group to read
 	alsoSync   []string    // directories that are kept and may lie on other file systems
 	res        Result
@@ -67,9 +67,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	r.packs = pack.NewReader(o.Objects, r.head.Place().PackName, catalog.PackInfos(infos))
+	r.footers = pack.NewFooters(r.packs, hashesHeld)
 	var parts *catalog.FileParts
 	if r.Delta {
-		r.hashes = newFooters(r.packs, r.head.Place().PackName, infos)
 		if parts, err = r.index(ctx, nil); err != nil {
 			return Result{}, err
 		}

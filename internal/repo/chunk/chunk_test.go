@@ -256,3 +256,23 @@ func BenchmarkDigest(b *testing.B) {
 		d.AddData(0, plain, 8192)
 	}
 }
+
+func TestPart(t *testing.T) {
+	stored := Run{First: 10, Blocks: 6, Slot: 3, Ref: repo.Ref{Pack: repo.ID{1}, Plain: MaxPlain}}
+	zero := Run{First: 10, Blocks: 6, Zero: true}
+	for _, c := range []struct {
+		run               Run
+		first, end        uint64
+		wantFirst         uint64
+		wantBlocks, wantS uint32
+	}{
+		{stored, 0, 99, 10, 6, 3}, {stored, 12, 14, 12, 2, 5}, {stored, 15, 99, 15, 1, 8}, {stored, 0, 11, 10, 1, 3},
+		{zero, 12, 14, 12, 2, 0}, {zero, 0, 99, 10, 6, 0},
+	} {
+		want := c.run
+		want.First, want.Blocks, want.Slot = c.wantFirst, c.wantBlocks, c.wantS
+		if got := c.run.Part(c.first, c.end); got != want {
+			t.Errorf("from %d to %d: %+v, want %+v", c.first, c.end, got, want)
+		}
+	}
+}

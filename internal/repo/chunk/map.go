@@ -19,6 +19,17 @@ type Run struct {
 // End is the number of the block after the run.
 func (r Run) End() uint64 { return r.First + uint64(r.Blocks) }
 
+// Part gives what the run has of the blocks from first to before end, at least one of
+// which must be in it.
+func (r Run) Part(first, end uint64) Run {
+	first, end = max(first, r.First), min(end, r.End())
+	if !r.Zero {
+		r.Slot += uint32(first - r.First)
+	}
+	r.First, r.Blocks = first, uint32(end-first)
+	return r
+}
+
 // Map says where every block of a file is. Runs are in block order and leave
 // nothing out.
 type Map struct {
@@ -36,9 +47,13 @@ func (m Map) Blocks() uint64 {
 
 // Find gives the run that holds the block, and false past the end.
 func (m Map) Find(block uint64) (Run, bool) {
-	i := sort.Search(len(m.Runs), func(i int) bool { return m.Runs[i].End() > block })
-	if i == len(m.Runs) {
-		return Run{}, false
+	if runs := m.From(block); len(runs) > 0 {
+		return runs[0], true
 	}
-	return m.Runs[i], true
+	return Run{}, false
+}
+
+// From gives the runs from the one on that holds the block; none past the end.
+func (m Map) From(block uint64) []Run {
+	return m.Runs[sort.Search(len(m.Runs), func(i int) bool { return m.Runs[i].End() > block }):]
 }
