@@ -60,10 +60,11 @@ func (r *run) changes(ctx context.Context, b *conn.Backup) (*summary.Map, error)
 			return nil, err
 		}
 	}
-	m, err := r.union(ctx, h, recordsEnd(b.StartLSN, r.source.control.Sizes), nil)
+	until := recordsEnd(b.StartLSN, r.source.control.Sizes)
+	m, err := r.union(ctx, h, until, nil)
 	var cut *summary.UnusableError
 	if errors.As(err, &cut) && !slices.ContainsFunc(cut.Reasons, func(r summary.Reason) bool { return r.Kind != summary.CutRecord }) {
-		return r.union(ctx, h, recordsEnd(b.StartLSN, r.source.control.Sizes), cut.Reasons)
+		return r.union(ctx, h, until, cut.Reasons)
 	}
 	return m, err
 }
@@ -115,8 +116,7 @@ func recordsEnd(lsn pg.LSN, sizes pg.Sizes) pg.LSN {
 // What is at or after until does not matter. One in which a record is cut is made anew.
 func (r *run) summarize(ctx context.Context, s pg.Segment, until pg.LSN, cut []summary.Reason) (summary.Summary, error) {
 	size := r.source.control.Sizes.WALSegment
-	name := s.Name(size)
-	object := r.place.WALName(s.Timeline, name)
+	object := r.segmentObject(s)
 	footer, err := catalog.ReadWALFooter(ctx, r.Objects, object)
 	if errors.Is(err, store.ErrNotFound) {
 		sum, missing := r.summarizeLocal(s, until)
@@ -149,7 +149,7 @@ func (r *run) summarize(ctx context.Context, s pg.Segment, until pg.LSN, cut []s
 	defer wal.Close()
 	sum, err := summary.Read(s.Timeline, wal)
 	if err != nil {
-		err = fmt.Errorf("segment %s: %w", name, err)
+		err = fmt.Errorf("segment %s: %w", s.Name(size), err)
 	}
 	return sum, err
 }
@@ -158,12 +158,11 @@ var errNowhere = errors.New("it is neither in the repository nor in pg_wal")
 
 // arrives waits until a segment is archived. One that later ones have overtaken is lost.
 func (r *run) arrives(ctx context.Context, s pg.Segment) error {
-	next := s.Next()
-	overtaken, err := r.Objects.Exists(ctx, r.place.WALName(next.Timeline, next.Name(r.source.control.Sizes.WALSegment)))
+	overtaken, err := r.Objects.Exists(ctx, r.segmentObject(s.Next()))
 	if err != nil {
 		return err
 	}
-	there, err := r.Objects.Exists(ctx, r.place.WALName(s.Timeline, s.Name(r.source.control.Sizes.WALSegment)))
+	there, err := r.Objects.Exists(ctx, r.segmentObject(s))
 	if err == nil && !there && overtaken {
 		err = fmt.Errorf("segment %s: %w", s.Name(r.source.control.Sizes.WALSegment), errNowhere)
 	}

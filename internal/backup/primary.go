@@ -156,9 +156,12 @@ func (r *run) checkpointThere(ctx context.Context) (pg.LSN, error) {
 // endSegment ends the segment in which a backup from a standby stopped, so that it is
 // archived. A primary does that by itself when the backup stops.
 func (r *run) endSegment(ctx context.Context) {
+	if r.WithWAL {
+		return // its WAL is copied from pg_wal
+	}
 	r.askAgain(ctx)
 	p := r.source.primary
-	if p == nil || !p.own || r.WithWAL {
+	if p == nil || !p.own {
 		return
 	}
 	size := r.source.control.Sizes.WALSegment

@@ -76,11 +76,15 @@ func (r *run) secureWAL(ctx context.Context, c *copied, slot *slot) error {
 	return nil
 }
 
+// segmentObject names a segment in the repository.
+func (r *run) segmentObject(s pg.Segment) string {
+	return r.place.WALName(s.Timeline, s.Name(r.source.control.Sizes.WALSegment))
+}
+
 // await waits until the repository has a segment. If it does not come in time, it
 // asks the server why, in the given session.
 func (r *run) await(ctx, session context.Context, s pg.Segment, before conn.ArchiverStats) error {
-	name := s.Name(r.source.control.Sizes.WALSegment)
-	object := r.place.WALName(s.Timeline, name)
+	object := r.segmentObject(s)
 	deadline := r.Clock.Now().Add(r.ArchiveTimeout)
 	for {
 		there, err := r.Objects.Exists(ctx, object)
@@ -91,7 +95,7 @@ func (r *run) await(ctx, session context.Context, s pg.Segment, before conn.Arch
 			return nil
 		}
 		if r.Clock.Now().After(deadline) {
-			return r.archiveTimeout(session, name, before)
+			return r.archiveTimeout(session, s.Name(r.source.control.Sizes.WALSegment), before)
 		}
 		select {
 		case <-ctx.Done():

@@ -416,12 +416,13 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 
 // settle gives the entry its map and its digest, and counts what it names.
 func (w *worker) settle(ctx context.Context, f *file, out *catalog.File, m chunk.Map) error {
-	if n := (out.Size + uint64(f.block) - 1) / uint64(f.block); m.Blocks() != n {
+	blocks := (out.Size + uint64(f.block) - 1) / uint64(f.block)
+	if m.Blocks() != blocks {
 		return fmt.Errorf("its map has %d blocks, %d bytes were copied", m.Blocks(), out.Size)
 	}
 	old := f.before
 	if old != nil && out.Size > 0 {
-		lost, err := old.lost(ctx, (out.Size+uint64(f.block)-1)/uint64(f.block))
+		lost, err := old.lost(ctx, blocks)
 		if err != nil {
 			return err
 		}
