@@ -17,11 +17,47 @@ import (
 // ProofKind is what a proof proves.
 type ProofKind string
 
-// RestoreProof is the kind of a restore that somebody asked for.
-const RestoreProof ProofKind = "restore"
+// The kinds of proofs: of a restore that somebody asked for, which has succeeded, and of
+// a verification, which says itself how it went.
+const (
+	RestoreProof ProofKind = "restore"
+	VerifyProof  ProofKind = "verify"
+)
 
-// Proof is the record of a restore that was done: what it was, and how long it took.
-// It is written when the restore has succeeded, and kept when its backup goes.
+// VerifyLevel is how far a verification goes. Each level includes those before it.
+type VerifyLevel string
+
+// The levels: everything that the backup needs is there; it was read, and is what was
+// stored; it was restored, and its server ran.
+const (
+	VerifyObjects VerifyLevel = "objects"
+	VerifyData    VerifyLevel = "data"
+	VerifyRestore VerifyLevel = "restore"
+)
+
+// Rank orders levels: 1 to 3, and 0 for what is none.
+func (l VerifyLevel) Rank() int {
+	return 1 + slices.Index([]VerifyLevel{VerifyObjects, VerifyData, VerifyRestore}, l)
+}
+
+// Problem is something wrong with a backup.
+type Problem struct {
+	Kind   string `json:"kind"`             // missing, damaged, …: a word for programs
+	Object string `json:"object,omitempty"` // of the repository
+	File   string `json:"file,omitempty"`   // of the data directory
+	Detail string `json:"detail"`           // for people
+}
+
+// Check is one thing that a verification looked at.
+type Check struct {
+	Name    string  `json:"name"`
+	OK      bool    `json:"ok"`
+	Seconds float64 `json:"duration_seconds"`
+	Detail  string  `json:"detail,omitempty"` // what was found, or what was looked at
+}
+
+// Proof is the record of a restore or a verification that was done: what it was, what it
+// found, and how long it took. It is kept when its backup goes.
 type Proof struct {
 	FormatVersion int       `json:"format_version"`
 	ID            string    `json:"id"`
@@ -32,6 +68,14 @@ type Proof struct {
 	StartedAt     time.Time `json:"started_at"`
 	Repository    string    `json:"repository"` // its name in the configuration
 	BackupID      string    `json:"backup_id"`
+
+	OK       bool        `json:"ok"`
+	Seconds  float64     `json:"duration_seconds"`   // of all of it
+	Level    VerifyLevel `json:"level,omitempty"`    // of a verification
+	Checks   []Check     `json:"checks,omitempty"`   // of a verification
+	Problems []Problem   `json:"problems,omitempty"` // at most MaxProblems
+
+	// What follows is there if a data directory was restored.
 
 	Size        uint64  `json:"size_bytes"`    // of the data directory
 	Fetched     uint64  `json:"fetched_bytes"` // from the store, as stored
@@ -47,6 +91,10 @@ type Proof struct {
 	Replayed      uint64  `json:"replayed_bytes,omitempty"` // of WAL, between the two
 	ReplaySeconds float64 `json:"replay_seconds,omitempty"` // from the server's start until it had done its action
 }
+
+// MaxProblems is how many problems a proof holds: a repository that lost a disk has more
+// than anybody reads.
+const MaxProblems = 1000
 
 // NewProofID makes an identifier that sorts by time.
 func NewProofID(now time.Time) string { return NewBackupID(now) }

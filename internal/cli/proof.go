@@ -48,7 +48,7 @@ func (s *session) replayed(p *catalog.Proof, o restore.Options, started restore.
 func (s *session) keepProof(ctx context.Context, r *repository, o restore.Options, p catalog.Proof) {
 	ctx, cancel := context.WithTimeout(ctx, proofPatience)
 	defer cancel()
-	p.ID = catalog.NewProofID(p.StartedAt)
+	p.ID, p.OK, p.Seconds = catalog.NewProofID(p.StartedAt), true, roundUp(s.clock.Now().Sub(p.StartedAt).Seconds())
 	if err := catalog.WriteProof(ctx, r.objects, o.Choice.Origin.Place(), p); err != nil {
 		s.log.Debug("how long the restore took is not kept", "repository", r.name, "error", err)
 	}
