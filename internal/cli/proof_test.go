@@ -107,7 +107,7 @@ func TestProofKept(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	want := catalog.Proof{FormatVersion: 1, ID: p.ID, Kind: catalog.RestoreProof, Program: "1.2.3", Host: "db1", CPUs: p.CPUs, StartedAt: began,
-		Repository: "near", BackupID: o.Choice.Backup.ID, Size: 100, Fetched: 40, Written: 90, CopySeconds: 8,
+		Repository: "near", BackupID: o.Choice.Backup.ID, OK: true, Seconds: 8, Size: 100, Fetched: 40, Written: 90, CopySeconds: 8,
 		Target: "latest", StartLSN: 0x1000028, RecoveredTo: 0x1000028 + 50, Replayed: 50, ReplaySeconds: 2}
 	if d := cmp.Diff(want, p); d != "" {
 		t.Error(d)
