@@ -34,6 +34,9 @@ type Config struct {
 	// How WAL reaches the repositories.
 	WAL WAL `json:"wal"`
 
+	// Who is told what backup, verify, expire and restore did: a program, a web address, or a dead man's switch. None can make a command fail.
+	Notify []Notify `json:"notify,omitzero"`
+
 	file    string
 	origins map[string]string
 }
@@ -144,6 +147,24 @@ type WAL struct {
 
 	// Codec for WAL segments. It can be changed at any time.
 	Compression string `json:"compression" default:"s2" enum:"zstd,s2,none"`
+}
+
+// Notify is one who is told: exactly one of Command, Webhook and Ping is set.
+type Notify struct {
+	// Program and arguments, which reads what happened as JSON on its standard input. It runs in the directory of the configuration file, and has a minute.
+	Command []string `json:"command,omitzero"`
+
+	// Address that what happened is sent to, as JSON, by POST.
+	Webhook Address `json:"webhook,omitzero"`
+
+	// Address that is asked for, by GET, each time that a command has succeeded: a dead man's switch there raises the alarm when that stays away.
+	Ping Address `json:"ping,omitzero"`
+
+	// When a program or a web address is told. Not set: always. failure is also what was done and found a problem, as damaged pages.
+	On []string `json:"on,omitzero" enum:"start,success,failure"`
+
+	// Of which commands. Not set: of all four.
+	For []string `json:"for,omitzero" enum:"backup,verify,expire,restore"`
 }
 
 // Env looks an environment variable up, as os.LookupEnv does.

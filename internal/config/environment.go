@@ -19,10 +19,11 @@ func EnvName(name string) string {
 // override sets the keys whose variables are set.
 func (p *parser) override() {
 	for path, f := range leaves(reflect.ValueOf(p.config).Elem(), "") {
-		if f.tag.Get("env") == "-" {
+		address, ok := p.byName(path)
+		if f.tag.Get("env") == "-" || !ok {
 			continue
 		}
-		name := EnvName(p.byName(path))
+		name := EnvName(address)
 		if f.isSecret() {
 			p.overrideSecret(f.val.Addr().Interface().(*Secret), name, path)
 			continue
@@ -55,16 +56,17 @@ func (p *parser) overrideSecret(s *Secret, name, path string) {
 	}
 }
 
-// byName turns repositories[0].url into repositories.local.url.
-func (p *parser) byName(path string) string {
+// byName turns repositories[0].url into repositories.local.url. Entries of other lists
+// have no names: it gives false for them.
+func (p *parser) byName(path string) (string, bool) {
 	list, rest, ok := strings.Cut(path, "[")
-	if !ok {
-		return path
+	if !ok || list != "repositories" {
+		return path, !ok
 	}
 	number, rest, _ := strings.Cut(rest, "]")
 	i, err := strconv.Atoi(number)
 	if err != nil || i >= len(p.config.Repositories) {
-		return path
+		return path, false
 	}
-	return list + "." + p.config.Repositories[i].Name + rest
+	return list + "." + p.config.Repositories[i].Name + rest, true
 }

@@ -31,11 +31,16 @@ func (f field) required() bool { return f.tag.Get("required") == "true" }
 
 // isSection says that the key holds keys of its own.
 func (f field) isSection() bool {
-	return f.val.Kind() == reflect.Struct && f.val.Type() != reflect.TypeFor[Secret]()
+	return f.val.Kind() == reflect.Struct && !f.isSecret() && !f.isAddress()
 }
 
 // isList says that the key holds a list of sections.
-func (f field) isList() bool { return f.val.Kind() == reflect.Slice }
+func (f field) isList() bool { return f.val.Kind() == reflect.Slice && !f.isWords() }
+
+// isWords says that the key holds a list of texts.
+func (f field) isWords() bool { return f.val.Type() == reflect.TypeFor[[]string]() }
+
+func (f field) isAddress() bool { return f.val.Type() == reflect.TypeFor[Address]() }
 
 func (f field) isSecret() bool { return f.val.Type() == reflect.TypeFor[Secret]() }
 
@@ -122,6 +127,13 @@ func (f field) setText(text, dir string) error {
 			return fmt.Errorf("%q is not a whole number from %d to %d", text, least, most)
 		}
 		*v = n
+	case *[]string:
+		return f.setWords(strings.Split(text, ","))
+	case *Address:
+		if err := checkAddress(text); err != nil {
+			return err
+		}
+		*v = Address{URL: text}
 	case *string:
 		s, err := f.checkString(text, dir)
 		if err != nil {
@@ -131,6 +143,20 @@ func (f field) setText(text, dir string) error {
 	default:
 		return fmt.Errorf("no way to read a %s", f.val.Type())
 	}
+	return nil
+}
+
+// setWords gives a list of texts.
+func (f field) setWords(words []string) error {
+	if enum := f.tag.Get("enum"); enum != "" {
+		allowed := strings.Split(enum, ",")
+		for _, w := range words {
+			if !slices.Contains(allowed, w) {
+				return notAllowed(w, allowed)
+			}
+		}
+	}
+	f.val.Set(reflect.ValueOf(words))
 	return nil
 }
 

@@ -214,6 +214,12 @@ func (p *parser) value(n *yaml.Node, f field, path string) {
 		p.problem(n, path, "has no value: give it one, or leave the line out for the default")
 	case f.isSecret():
 		p.secret(n, f.val.Addr().Interface().(*Secret), path)
+	case f.isAddress() && n.Kind == yaml.MappingNode:
+		p.secret(n, &f.val.Addr().Interface().(*Address).From, path)
+	case f.isWords():
+		if err := p.words(n, f); err != nil {
+			p.problem(n, path, "%v", err)
+		}
 	case n.Kind != yaml.ScalarNode || !plainTag(n):
 		p.problem(n, path, "must be a single value")
 	default:
@@ -247,6 +253,15 @@ func (p *parser) list(n *yaml.Node, f field, path string) {
 	}
 }
 
+// words reads a list of texts.
+func (p *parser) words(n *yaml.Node, f field) error {
+	words := wordsOf(n)
+	if words == nil {
+		return errors.New("must be a list of texts: [FIRST, SECOND, …]")
+	}
+	return f.setWords(words)
+}
+
 // secret reads a reference. Whatever stands in its place may be the secret
 // itself, so no message repeats it.
 func (p *parser) secret(n *yaml.Node, s *Secret, path string) {
@@ -262,7 +277,7 @@ func (p *parser) secret(n *yaml.Node, s *Secret, path string) {
 	case form == "env" && text && !strings.ContainsAny(value.Value, "=\x00"):
 		s.Env = value.Value
 	case form == "command":
-		s.Command = commandOf(value)
+		s.Command = wordsOf(value)
 		s.dir = p.src.Dir
 		if s.Command == nil {
 			p.problem(value, path, "command must be a list of texts: [PROGRAM, ARGUMENT, …]")
@@ -272,8 +287,8 @@ func (p *parser) secret(n *yaml.Node, s *Secret, path string) {
 	}
 }
 
-// commandOf gives the words of a command, nil if they are none.
-func commandOf(n *yaml.Node) []string {
+// wordsOf gives a list of texts, as the words of a command, nil if it is none.
+func wordsOf(n *yaml.Node) []string {
 	if n.Kind != yaml.SequenceNode || n.Anchor != "" {
 		return nil
 	}

@@ -89,6 +89,14 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		{s3Repository(""), true},
 		{s3Repository("{access_key: {file: a}}"), false},
 		{s3Repository("{secret_key: {file: a}}"), false},
+		{minimal + "notify:\n", true},
+		{minimal + "notify: [{webhook: 'https://example.org/x', on: [failure], for: [backup, verify]}, {webhook: {file: x}}, {command: [sh, -c, ':']}, {ping: {env: X}, for: [backup]}]\n", true},
+		{minimal + "notify: [{webhook: 'ftp://example.org/x'}]\n", false},
+		{minimal + "notify: [{webhook: 'https://example.org/x', on: [always]}]\n", false},
+		{minimal + "notify: [{webhook: 'https://example.org/x', ping: 'https://example.org/x'}]\n", false},
+		{minimal + "notify: [{on: [failure]}]\n", false},
+		{minimal + "notify: [{command: sh}]\n", false},
+		{minimal + "notify: [{ping: {env: X}, on: [success]}]\n", false},
 		{s3Repository("{access_key: AKIA, secret_key: hush}"), false},
 		{s3Repository("{access_key: {file: a}, secret_key: {file: b}, token: {file: c}}"), false},
 	} {
@@ -185,6 +193,12 @@ func (g generator) section(t reflect.Type) *jsonschema.Schema {
 			{Required: []string{"encryption"}, Properties: map[string]*jsonschema.Schema{"encryption": {Const: &none}}},
 		}
 	}
+	if t == reflect.TypeFor[Notify]() {
+		for _, key := range []string{"command", "webhook", "ping"} {
+			s.OneOf = append(s.OneOf, &jsonschema.Schema{Required: []string{key}})
+		}
+		s.DependentSchemas = map[string]*jsonschema.Schema{"ping": {Properties: map[string]*jsonschema.Schema{"on": {Not: &jsonschema.Schema{}}}}}
+	}
 	if t == reflect.TypeFor[Credentials]() {
 		s.DependentRequired = map[string][]string{"access_key": {"secret_key"}, "secret_key": {"access_key"}}
 	}
@@ -200,9 +214,23 @@ func (g generator) key(f field) *jsonschema.Schema {
 		}
 		return s
 	case f.isList():
-		return &jsonschema.Schema{Type: "array", Items: g.section(f.val.Type().Elem()), MinItems: new(1)}
+		s := &jsonschema.Schema{Type: "array", Items: g.section(f.val.Type().Elem())}
+		if f.required() {
+			s.MinItems = new(1)
+		} else {
+			s.Type, s.Types = "", []string{"array", "null"}
+		}
+		return s
 	case f.isSecret():
 		return secretSchema()
+	case f.isAddress():
+		return &jsonschema.Schema{OneOf: append([]*jsonschema.Schema{{Type: "string", Pattern: "^https?://[^/]"}}, secretSchema().OneOf...)}
+	case f.isWords():
+		item := &jsonschema.Schema{Type: "string"}
+		if f.tag.Get("enum") != "" {
+			g.text(item, f)
+		}
+		return &jsonschema.Schema{Type: "array", Items: item, MinItems: new(1)}
 	}
 	s := &jsonschema.Schema{Type: "string"}
 	def, hasDefault := f.tag.Lookup("default")
@@ -299,6 +327,7 @@ An unknown key, a key given twice, a key without a value, an anchor or an alias 
 | size | bytes as a whole number, or with a unit: ` + "`10MB`" + ` is 10,000,000 bytes, ` + "`64MiB`" + ` is 67,108,864; units are ` + "`B kB MB GB TB KiB MiB GiB TiB`" + `, in any case |
 | duration | numbers with a unit: ` + "`90s`, `5m`, `1h30m`, `7d`, `1d12h`" + `; a day has 24 hours |
 | secret | never the secret itself but where it is: ` + "`{file: PATH}`, `{env: NAME}` or `{command: [PROGRAM, ARGUMENT, …]}`" + `, a program that prints it. One line end at its end does not count. A command runs in the directory of the configuration file and has 30 seconds. |
+| address | ` + "`http://…` or `https://…`" + `, or where it is, as a secret: addresses of chat services are secrets |
 
 ## Overrides from the environment
 
@@ -351,12 +380,18 @@ func kindOf(f field) string {
 		return "duration"
 	case Secret:
 		return "secret"
+	case Address:
+		return "address"
 	}
 	switch enum := f.tag.Get("enum"); {
 	case f.isSection():
 		return "section"
 	case f.isList():
 		return "list"
+	case f.isWords() && enum != "":
+		return "list of `" + strings.ReplaceAll(enum, ",", "`, `") + "`"
+	case f.isWords():
+		return "list of texts"
 	case enum != "":
 		return "`" + strings.ReplaceAll(enum, ",", "`, `") + "`"
 	case f.tag.Get("kind") == "url":

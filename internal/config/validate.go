@@ -53,6 +53,9 @@ func (p *parser) validate() {
 	if len(c.Repositories) == 0 && !p.bad["repositories"] {
 		p.problemAt("repositories", "needs at least one entry with name, url and key")
 	}
+	for i, n := range c.Notify {
+		p.validateNotify(n, indexed("notify", i))
+	}
 	taken := map[string]int{}
 	for i, r := range c.Repositories {
 		at := indexed("repositories", i)
@@ -68,6 +71,21 @@ func (p *parser) validate() {
 			continue
 		}
 		taken[same] = i
+	}
+}
+
+func (p *parser) validateNotify(n Notify, at string) {
+	set := 0
+	for key, is := range map[string]bool{"command": len(n.Command) > 0, "webhook": !n.Webhook.IsZero(), "ping": !n.Ping.IsZero()} {
+		if is || p.bad[join(at, key)] {
+			set++
+		}
+	}
+	if set != 1 && !p.bad[at] {
+		p.problemAt(at, "wants exactly one of command, webhook and ping")
+	}
+	if len(n.On) > 0 && !n.Ping.IsZero() {
+		p.problemAt(at+".on", "a ping is always sent on success, and then only")
 	}
 }
 

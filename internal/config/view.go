@@ -104,6 +104,13 @@ func leafValue(f field) *yaml.Node {
 		return textNode(v.String())
 	case Secret:
 		return secretNode(v)
+	case Address:
+		if v.URL == "" {
+			return secretNode(v.From)
+		}
+		return textNode(v.URL)
+	case []string:
+		return wordsNode(v)
 	}
 	return textNode(f.val.String())
 }
@@ -116,11 +123,15 @@ func secretNode(s Secret) *yaml.Node {
 	case s.Env != "":
 		n.Content = []*yaml.Node{textNode("env"), textNode(s.Env)}
 	default:
-		words := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, w := range s.Command {
-			words.Content = append(words.Content, textNode(w))
-		}
-		n.Content = []*yaml.Node{textNode("command"), words}
+		n.Content = []*yaml.Node{textNode("command"), wordsNode(s.Command)}
+	}
+	return n
+}
+
+func wordsNode(words []string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, w := range words {
+		n.Content = append(n.Content, textNode(w))
 	}
 	return n
 }
