@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/repo"
@@ -29,11 +30,32 @@ type Line struct {
 	// Unreadable is why the history file that is there cannot be read, nil if it can: it
 	// is not known then which timelines this one left, and where.
 	Unreadable error
+	// Newest is when the last of its segments came into the store, by the store's clock;
+	// zero if it has none.
+	Newest time.Time
+	// Purged is up to where WAL was removed that no backup needed any more: what is
+	// missing before is not lost. It is 0 if none was.
+	Purged pg.LSN
+}
+
+// WALObject is an object of an archive: a segment, whole or cut off, a history or a
+// backup's marker.
+type WALObject struct {
+	Key     string // in the store
+	File    pg.WALFile
+	Size    int64 // as stored
+	ModTime time.Time
 }
 
 // ReadArchive lists the WAL of a place and reads its histories. One that cannot be read is
 // noted with its line: it must not keep the other timelines from being restored.
 func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive, error) {
+	return WalkArchive(ctx, objects, o, func(WALObject) {})
+}
+
+// WalkArchive is ReadArchive, which shows each object of the archive itself to visit, in
+// the order of timelines and names.
+func WalkArchive(ctx context.Context, objects *seal.Objects, o Origin, visit func(WALObject)) (Archive, error) {
 	a := Archive{Place: o.Place(), SegmentSize: o.Sizes.WALSegment}
 	prefix := a.Place.walPrefix()
 	for obj, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
@@ -45,7 +67,11 @@ func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive,
 		if err != nil || f.Timeline.Hex() != dir {
 			continue // not WAL of this cluster
 		}
+		visit(WALObject{obj.Key, f, obj.Size, obj.ModTime})
 		line := a.line(f.Timeline)
+		if f.Kind == pg.WALSegment || f.Kind == pg.WALPartial {
+			line.Newest = latest(line.Newest, obj.ModTime)
+		}
 		switch f.Kind {
 		case pg.WALSegment:
 			line.Segments = append(line.Segments, f.Segment.Number)
@@ -64,7 +90,21 @@ func ReadArchive(ctx context.Context, objects *seal.Objects, o Origin) (Archive,
 		}
 	}
 	a.finish()
-	return a, nil
+	return a, a.readPurged(ctx, objects)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Continuing gives the archive of a life with the timelines of the one before it that
+// lead to it.
+func (a Archive) Continuing(before Archive) Archive {
+	a.Lines = continuedLines(a, before)
+	return a
 }
 
 func readHistory(ctx context.Context, objects *seal.Objects, name string, tli pg.Timeline) (pg.History, error) {
@@ -199,8 +239,8 @@ func (a Archive) Path(h pg.History, from pg.LSN) Path {
 	}
 }
 
-// reaches says whether the archive has all WAL of a history between two positions.
-func (a Archive) reaches(h pg.History, from, to pg.LSN) bool {
+// Reaches says whether the archive has all WAL of a history between two positions.
+func (a Archive) Reaches(h pg.History, from, to pg.LSN) bool {
 	for from < to {
 		step, ok := a.step(h, pg.SegmentAt(h.Timeline, from, a.SegmentSize).Number)
 		if !ok || step.End <= from {
@@ -264,8 +304,8 @@ type Range struct {
 	Lost     bool
 }
 
-// Ranges gives the stretches of a line: what is there, and the holes between. A
-// hole from the segment on in which the timeline was left is none: its successor has
+// Ranges gives the stretches of a line: what is there, and the holes between. What was
+// removed because nothing needed it is no hole. A hole from the segment on in which the timeline was left is none: its successor has
 // a copy of that segment, and a server that came back after a failover may have
 // archived on.
 func (a Archive) Ranges(l Line) []Range {
@@ -278,8 +318,8 @@ func (a Archive) Ranges(l Line) []Range {
 		if k := len(out); k > 0 && out[k-1].To == r.From {
 			out[k-1].To = r.To
 			continue
-		} else if k > 0 && !(left && out[k-1].To >= fork) {
-			out = append(out, Range{From: out[k-1].To, To: r.From, Lost: true})
+		} else if k > 0 && !(left && out[k-1].To >= fork) && r.From > l.Purged {
+			out = append(out, Range{From: max(out[k-1].To, l.Purged), To: r.From, Lost: true})
 		}
 		out = append(out, r)
 	}

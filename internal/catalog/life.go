@@ -59,7 +59,7 @@ func readOwn(ctx context.Context, objects *seal.Objects, o Origin) (Life, error)
 
 // continues adds the life before.
 func (l *Life) continues(before Life) {
-	l.Archive.Lines = continuedLines(l.Archive, before.Archive)
+	l.Archive = l.Archive.Continuing(before.Archive)
 	l.Backups = append(slices.Clone(before.Backups), l.Backups...)
 	slices.SortStableFunc(l.Backups, func(a, b Head) int { return a.StoppedAt.Compare(b.StoppedAt) })
 	l.Unreadable = append(l.Unreadable, before.Unreadable...)

@@ -61,6 +61,14 @@ func (p Place) proofName(id string) string { return p.proofsPrefix() + id }
 
 func (p Place) proofsPrefix() string { return p.Prefix() + "proofs/" }
 
+// HoldsPrefix is what the names of the holds of backups begin with.
+func (p Place) HoldsPrefix() string { return p.Prefix() + "holds/" }
+
+// readingsPrefix is what the names of the marks of restores begin with.
+func (p Place) readingsPrefix() string { return p.Prefix() + "reading/" }
+
+func (p Place) purgedPrefix() string { return p.Prefix() + "purged/" }
+
 // BackupsPrefix is what the names of all parts of backups begin with.
 func (p Place) BackupsPrefix() string { return p.Prefix() + "backups/" }
 

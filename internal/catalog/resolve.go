@@ -299,7 +299,7 @@ func (l Life) Window(ctx context.Context, objects *seal.Objects) (Window, error)
 		if !history.Contains(h.Timeline, h.StopLSN) {
 			continue // its timeline was left before
 		}
-		if !l.Archive.reaches(history, h.StartLSN, oldest.StopLSN) {
+		if !l.Archive.Reaches(history, h.StartLSN, oldest.StopLSN) {
 			break // what lies between cannot be recovered
 		}
 		w.From, oldest = h.StoppedAt, h

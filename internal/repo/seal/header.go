@@ -30,6 +30,9 @@ const (
 	Origin     Kind = 8  // a cluster's place in the repository
 	Tombstone  Kind = 9  // what a removal removes
 	Proof      Kind = 10 // what a restore was measured to take
+	Hold       Kind = 11 // why a backup is not to be removed
+	Reading    Kind = 12 // a restore under way, which reads a backup
+	Purged     Kind = 13 // up to where WAL was removed
 )
 
 // HeaderSize is the length of an object's header, in bytes.
