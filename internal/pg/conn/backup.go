@@ -292,7 +292,7 @@ func (b *Backup) Abort(ctx context.Context) {
 // needsBackupRole turns the refusal of a backup function into words that say
 // what to grant.
 func (c *Conn) needsBackupRole(err error) error {
-	if sqlState(err) != "42501" { // insufficient_privilege
+	if SQLState(err) != "42501" { // insufficient_privilege
 		return err
 	}
 	start, stop := backupFunctions(c.version)

@@ -95,9 +95,9 @@ func (e *MissingPrivilege) Error() string {
 	return fmt.Sprintf("role %q may not %s: it needs %s", e.Role, e.What, e.Need)
 }
 
-// sqlState gives the five characters of the server's error code, or "".
+// SQLState gives the five characters of the server's error code, or "".
 // Appendix A of PostgreSQL's documentation lists them.
-func sqlState(err error) string {
+func SQLState(err error) string {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		return pe.Code
@@ -112,7 +112,7 @@ func Unavailable(err error) bool {
 	if err == nil {
 		return false
 	}
-	switch code := sqlState(err); {
+	switch code := SQLState(err); {
 	case code == "":
 	case strings.HasPrefix(code, "08"), // connection exceptions
 		code == "53300",                                   // too_many_connections
@@ -140,11 +140,11 @@ func unreachable(err error) bool {
 
 // AuthFailed says that the server refuses this user, password or address
 // (SQLSTATE class 28).
-func AuthFailed(err error) bool { return strings.HasPrefix(sqlState(err), "28") }
+func AuthFailed(err error) bool { return strings.HasPrefix(SQLState(err), "28") }
 
 // PermissionDenied says that the role lacks a privilege; ShowSQLGrants tells
 // which ones there are.
 func PermissionDenied(err error) bool {
 	var mp *MissingPrivilege
-	return sqlState(err) == "42501" || errors.As(err, &mp)
+	return SQLState(err) == "42501" || errors.As(err, &mp)
 }

@@ -54,7 +54,7 @@ func (c *Conn) lsn(ctx context.Context, doing, sql string, args ...any) (pg.LSN,
 		err = ErrInRecovery
 	case err == nil:
 		lsn, err = pg.ParseLSN(*s)
-	case sqlState(err) == "55000": // object_not_in_prerequisite_state: WAL control functions during recovery
+	case SQLState(err) == "55000": // object_not_in_prerequisite_state: WAL control functions during recovery
 		err = fmt.Errorf("%w: %w", ErrInRecovery, err)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,12 +15,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/pg/pgtest"
 	"github.com/salvor-dr/salvor/internal/pg/server"
 )
 
 // startAndLeave makes the test program start a server and end: the arguments
-// are programs, data directory, socket directory, log and port.
+// are programs, data directory, socket directory, log and port; with one more the
+// server is guarded, and the test program says so and waits.
 const startAndLeave = "SALVOR_TEST_START_AND_LEAVE"
 
 func TestMain(m *testing.M) {
@@ -29,8 +32,12 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			_, err = server.Start(context.Background(), server.StartOptions{
 				BinDir: a[0], DataDir: a[1], SocketDir: a[2], LogFile: a[3], Port: port,
-				Set: map[string]string{"listen_addresses": ""}, Timeout: time.Minute,
+				Set: map[string]string{"listen_addresses": ""}, Timeout: time.Minute, Guarded: len(a) > 5,
 			})
+		}
+		if len(a) > 5 && err == nil {
+			fmt.Println("started")
+			select {}
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -54,6 +61,69 @@ func TestFindBin(t *testing.T) {
 	_, err = server.FindBin(t.Context(), 99, dir)
 	if !errors.Is(err, server.ErrNotFound) || !strings.Contains(err.Error(), dir+" (has 15)") {
 		t.Errorf("for a version that is nowhere: %v", err)
+	}
+}
+
+func TestGuardedServerEndsWithTheProgramThatStartedIt(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Stopped: true})
+	me, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	starter := exec.Command(me)
+	starter.Env = append(os.Environ(), startAndLeave+"="+strings.Join([]string{c.BinDir, c.Dir, c.SocketDir, c.LogFile, "5432", "guarded"}, "|"))
+	out, err := starter.StdoutPipe()
+	if err == nil {
+		err = starter.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "started\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if st := c.Status(); !st.Running || st.State != server.StateReady {
+		t.Fatalf("status %+v", st)
+	}
+	if err := starter.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = starter.Wait()
+	c.Eventually("the server has ended", func() bool { return !c.Status().Running })
+}
+
+func TestNoNetwork(t *testing.T) {
+	t.Parallel()
+	c := pgtest.New(t, pgtest.Options{Stopped: true})
+	o := server.StartOptions{BinDir: c.BinDir, DataDir: c.Dir, SocketDir: c.SocketDir, LogFile: c.LogFile, Port: 5432, Timeout: time.Minute,
+		Set: map[string]string{"listen_addresses": ""}, Guarded: true, NoNetwork: true}
+	st, err := server.Start(t.Context(), o)
+	if errors.Is(err, server.ErrNoIsolation) {
+		t.Skipf("this system makes no namespaces: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err1 := os.Readlink("/proc/self/ns/net")
+	its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", st.PID))
+	if err := errors.Join(err1, err2); err != nil || mine == its {
+		t.Errorf("the server's network is %s, and ours %s: %v", its, mine, err)
+	}
+	cn, err := conn.Open(t.Context(), conn.Config{DSN: "sslmode=disable", Host: c.SocketDir, Port: 5432, User: "postgres", Database: "postgres"})
+	if err != nil {
+		t.Fatalf("its socket: %v", err)
+	}
+	defer cn.Close()
+	if err := cn.Exec(t.Context(), "CREATE TEMP TABLE got (line text); COPY got FROM PROGRAM 'cat /proc/net/route'"); err != nil {
+		t.Fatal(err)
+	}
+	var routes int
+	if err := cn.Row(t.Context(), "SELECT count(*) FROM got WHERE line !~ '^Iface'", nil, &routes); err != nil || routes != 0 {
+		t.Errorf("it has %d routes: %v", routes, err)
+	}
+	if err := server.Stop(t.Context(), c.Dir, server.Fast); err != nil {
+		t.Error(err)
 	}
 }
 

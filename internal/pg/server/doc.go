@@ -4,7 +4,8 @@
 //
 //   - A postmaster that Start began is nobody's child: it has a session of its
 //     own and goes on after this program ends. "pg_ctl stop -D DIR" ends it, as
-//     it ends any other.
+//     it ends any other. Only one that is guarded (StartOptions.Guarded) ends
+//     with this program, however that ends.
 //   - Nothing passes through a shell. Settings go to postgres as arguments
 //     (-c name=value), one argument each, so no value needs quoting.
 //   - As root, programs run as the owner of the data directory, with that

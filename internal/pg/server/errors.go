@@ -21,6 +21,8 @@ var (
 	// ErrOwner: the data directory belongs to root, or to a user other than the
 	// one this program runs as.
 	ErrOwner = errors.New("the data directory has an owner PostgreSQL can't run as")
+	// ErrNoIsolation: this program may not make a network of its own for the server.
+	ErrNoIsolation = errors.New("no network of its own could be made for the server")
 )
 
 // ExitError says that a postmaster ended before it had reached the state the

@@ -40,6 +40,14 @@ type StartOptions struct {
 	// Until says when the wait is over. It is called with each new status.
 	// The default is Status.Up. Status.Primary waits for the end of a recovery.
 	Until func(Status) bool
+	// Guarded ties the server's life to this program's: however that ends, the server
+	// is shut down at once.
+	Guarded bool
+	// NoNetwork gives the server a network of its own, without any connection: sockets
+	// in the file system are all that leads in or out, for its extensions, functions
+	// and commands too. Start fails with ErrNoIsolation where this program may not
+	// make one.
+	NoNetwork bool
 }
 
 func (o *StartOptions) validate() error {

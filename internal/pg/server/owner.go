@@ -1,12 +1,39 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 )
+
+// Command prepares one of PostgreSQL's programs to run as the owner of the data
+// directory, in C's locale and without the variables that would change what it does.
+// It is killed when ctx ends; run it with Run, which kills it too when this program
+// ends before.
+func Command(ctx context.Context, binDir, dataDir, program string, args ...string) (*exec.Cmd, error) {
+	cred, err := credentialFor(dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("running %s: %w", program, err)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(binDir, program), args...)
+	cmd.Dir = "/"
+	cmd.Env = append(cleanEnv(os.Environ()), "LC_ALL=C", "LANGUAGE=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred, Pdeathsig: syscall.SIGKILL}
+	return cmd, nil
+}
+
+// Run runs a Command to its end.
+func Run(cmd *exec.Cmd) error {
+	runtime.LockOSThread() // whose end would be taken for this program's
+	defer runtime.UnlockOSThread()
+	return cmd.Run()
+}
 
 // credentialFor gives what a program needs to run as the owner of dir: nil if
 // that is who we are. Only root can become another; PostgreSQL never runs as root.

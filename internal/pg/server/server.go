@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -82,13 +83,16 @@ func start(ctx context.Context, o *StartOptions) (Status, error) {
 	cmd.Env = append(cleanEnv(os.Environ()), o.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: cred}
-	if err := cmd.Start(); err != nil {
+	if o.NoNetwork {
+		noNetwork(cmd.SysProcAttr)
+	}
+	exited, err := launch(cmd, o.Guarded)
+	if o.NoNetwork && refused(err) {
+		return Status{}, fmt.Errorf("%w: %w", ErrNoIsolation, err)
+	}
+	if err != nil {
 		return Status{}, err
 	}
-	// The server must be reaped if it ends while this program still runs: a
-	// zombie keeps its pid. The goroutine ends with the server.
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
 
 	st, err := await(ctx, o, cmd.Process.Pid, exited)
 	var exit *ExitError
@@ -101,6 +105,27 @@ func start(ctx context.Context, o *StartOptions) (Status, error) {
 		endNow(cmd.Process, exited)
 	}
 	return Status{}, err
+}
+
+// launch starts the server. It must be reaped if it ends while this program still
+// runs: a zombie keeps its pid.
+func launch(cmd *exec.Cmd, guarded bool) (exited <-chan error, err error) {
+	began, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		if guarded {
+			guard(cmd.SysProcAttr)
+			// The signal comes when the thread ends that began the server, so it has to
+			// stay until the server has ended.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+		}
+		err := cmd.Start()
+		began <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return ended, <-began
 }
 
 // await watches the pid file until the server that we started is far enough,
