@@ -54,6 +54,9 @@ type Check struct {
 	OK      bool    `json:"ok"`
 	Seconds float64 `json:"duration_seconds"`
 	Detail  string  `json:"detail,omitempty"` // what was found, or what was looked at
+	// Skipped says that it could not be made, for a reason that lies with the host: then
+	// it is not OK, and no problem of the backup.
+	Skipped bool `json:"skipped,omitempty"`
 }
 
 // Proof is the record of a restore or a verification that was done: what it was, what it
