@@ -20,7 +20,7 @@ func proof(n int) Proof {
 	at := minute(float64(n))
 	return Proof{ID: at.Format("20060102T150405Z") + "-00000" + string(rune('0'+n%10)), Kind: RestoreProof, Program: "1.0.0", Host: "db1", CPUs: 8,
 		StartedAt: at, Repository: "near", BackupID: b1, OK: true, Seconds: 14,
-		Level: VerifyRestore, Checks: []Check{{"pages", true, 12.5, "4096"}}, Problems: []Problem{{"damaged", "packs/1", "base/1/2", "why"}}, Size: 4 << 30, Fetched: 1 << 30, Written: 3 << 30, Delta: true, CopySeconds: 12.25,
+		Level: VerifyRestore, Checks: []Check{{"pages", true, 12.5, "4096", false}, {"amcheck", false, 0.5, "not installed", true}}, Problems: []Problem{{"damaged", "packs/1", "base/1/2", "why"}}, Size: 4 << 30, Fetched: 1 << 30, Written: 3 << 30, Delta: true, CopySeconds: 12.25,
 		Target: ToRestorePoint.String(), StartLSN: 0x100028, RecoveredTo: 0x300000, Replayed: 0x300000 - 0x100028, ReplaySeconds: 1.5}
 }
 

@@ -34,6 +34,9 @@ type Config struct {
 	// How WAL reaches the repositories.
 	WAL WAL `json:"wal"`
 
+	// How backups are proved. Options of the command line win over these.
+	Verify Verify `json:"verify"`
+
 	// Who is told what backup, verify, expire and restore did: a program, a web address, or a dead man's switch. None can make a command fail.
 	Notify []Notify `json:"notify,omitzero"`
 
@@ -165,6 +168,36 @@ type Notify struct {
 
 	// Of which commands. Not set: of all four.
 	For []string `json:"for,omitzero" enum:"backup,verify,expire,restore"`
+}
+
+// Verify says how backups are proved.
+type Verify struct {
+	// How far verify goes: objects looks whether everything a backup needs is there, data reads and checks it, restore restores it and starts a server on it.
+	Level string `json:"level" default:"restore" enum:"objects,data,restore"`
+
+	// Directory that level restore restores backups into, one at a time, and removes them from. It needs room for the data directory and the WAL after the backup, and the server's user must reach it.
+	ScratchDir string `json:"scratch_dir" kind:"path" default:"/var/tmp"`
+
+	// What pg_dump reads of a restored backup, to nothing: all of it, or the schema alone, which is faster.
+	Dump string `json:"dump" default:"all" enum:"all,schema"`
+
+	// Questions to ask a restored backup.
+	Checks []Check `json:"checks,omitzero"`
+
+	// How long each of them may take.
+	CheckTimeout Duration `json:"check_timeout" default:"5m" min:"1s"`
+}
+
+// Check is a question to ask a restored backup.
+type Check struct {
+	// Statement that gives one row with one boolean: true if all is well. Names are looked up in public. It runs as superuser, in a copy that is thrown away.
+	SQL string `json:"sql" kind:"sql" required:"true"`
+
+	// Database to ask. Not set: postgres.database.
+	Database string `json:"database,omitzero"`
+
+	// What results call it. Not set: the statement.
+	Name string `json:"name,omitzero"`
 }
 
 // Env looks an environment variable up, as os.LookupEnv does.

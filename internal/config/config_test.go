@@ -84,6 +84,7 @@ func TestParseDefaults(t *testing.T) {
 		Repositories: []Repository{{Name: "local", URL: "file:///repo", Key: Secret{Env: "KEY"}, Encryption: AES256GCM, RetryFor: Duration(time.Minute)}},
 		Backup:       Backup{Compression: "zstd", Workers: 2, Checkpoint: "fast", ArchiveTimeout: Duration(time.Minute)},
 		WAL:          WAL{Method: "push", Compression: "s2"},
+		Verify:       Verify{Level: "restore", ScratchDir: "/var/tmp", Dump: "all", CheckTimeout: Duration(5 * time.Minute)},
 	}
 	if diff := cmp.Diff(want, got, sameConfig()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -111,6 +112,7 @@ func TestParseFull(t *testing.T) {
 		},
 		Backup: Backup{Compression: "zstd", Workers: 8, RateLimit: 100 << 20, Checkpoint: "fast", ArchiveTimeout: Duration(5 * time.Minute)},
 		WAL:    WAL{Method: "push", Compression: "s2"},
+		Verify: Verify{Level: "restore", ScratchDir: "/var/tmp", Dump: "all", CheckTimeout: Duration(5 * time.Minute)},
 	}
 	if diff := cmp.Diff(want, got, sameConfig()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -396,6 +398,11 @@ backup:
 wal:
   method: push # default
   compression: s2 # default
+verify:
+  level: restore # default
+  scratch_dir: /var/tmp # default
+  dump: all # default
+  check_timeout: 5m # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -501,4 +508,32 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("(-first +again):\n%s", diff)
 		}
 	})
+}
+
+// A check may have many lines, and needs its statement.
+func TestChecks(t *testing.T) {
+	t.Parallel()
+	c, err := Parse(Source{Name: "salvor.yaml", Dir: "/etc/salvor", Data: []byte(minimal + `
+verify:
+  scratch_dir: scratch
+  checks:
+    - sql: |
+        SELECT count(*) > 0
+        FROM orders
+      database: shop
+      name: there are orders
+    - sql: SELECT true
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Check{{SQL: "SELECT count(*) > 0\nFROM orders\n", Database: "shop", Name: "there are orders"}, {SQL: "SELECT true"}}
+	if diff := cmp.Diff(want, c.Verify.Checks); diff != "" || c.Verify.ScratchDir != "/etc/salvor/scratch" {
+		t.Errorf("(-want +got):\n%s and scratch_dir %s", diff, c.Verify.ScratchDir)
+	}
+	for _, bad := range []string{"[{name: x}]", `[{sql: ""}]`, `[{sql: "SELECT\0true"}]`} {
+		if _, err := Parse(Source{Name: "salvor.yaml", Data: []byte(minimal + "\nverify: {checks: " + bad + "}\n")}); err == nil {
+			t.Errorf("checks: %s is taken", bad)
+		}
+	}
 }

@@ -171,6 +171,9 @@ func (f field) checkString(text, dir string) (string, error) {
 	if text == "" {
 		return "", fmt.Errorf("must not be empty: leave the line out for the default")
 	}
+	if f.tag.Get("kind") == "sql" {
+		return text, checkSQL(text)
+	}
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 		return "", fmt.Errorf("must be plain text on one line")
 	}
@@ -183,6 +186,14 @@ func (f field) checkString(text, dir string) (string, error) {
 		return absolute(text, dir), nil
 	}
 	return text, nil
+}
+
+// checkSQL wants text, which may have many lines.
+func checkSQL(text string) error {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return unicode.IsControl(c) && !strings.ContainsRune("\n\r\t", c) }) {
+		return fmt.Errorf("must be plain text")
+	}
+	return nil
 }
 
 func notAllowed(text string, allowed []string) error {
