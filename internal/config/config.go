@@ -37,6 +37,12 @@ type Config struct {
 	// How backups are proved. Options of the command line win over these.
 	Verify Verify `json:"verify"`
 
+	// How the records of restores and verifications are signed.
+	Proof Proof `json:"proof"`
+
+	// What recovery must achieve. salvor status compares it with what was measured.
+	Objectives Objectives `json:"objectives"`
+
 	// Who is told what backup, verify, expire and restore did: a program, a web address, or a dead man's switch. None can make a command fail.
 	Notify []Notify `json:"notify,omitzero"`
 
@@ -198,6 +204,27 @@ type Check struct {
 
 	// What results call it. Not set: the statement.
 	Name string `json:"name,omitzero"`
+}
+
+// Proof says how the records of restores and verifications are signed.
+type Proof struct {
+	// Private key that signs them: Ed25519, as PEM with PKCS#8, which salvor init makes, and openssl genpkey -algorithm ed25519. Whoever has its public key can check them anywhere. Not set: they are kept without a signature.
+	Key Secret `json:"key,omitzero"`
+}
+
+// Objectives are what recovery must achieve.
+type Objectives struct {
+	// Of the PostgreSQL cluster.
+	Database Objective `json:"database"`
+}
+
+// Objective is what recovery of one part must achieve.
+type Objective struct {
+	// Recovery time objective: longest that a restore may take, until the server has reached its target. Not set: none.
+	RTO Duration `json:"rto,omitzero" min:"1s"`
+
+	// Recovery point objective: most time whose changes may be lost. Not set: none.
+	RPO Duration `json:"rpo,omitzero" min:"1s"`
 }
 
 // Env looks an environment variable up, as os.LookupEnv does.

@@ -47,6 +47,8 @@ repositories:
     key: {command: [vault, read, -field=key, secret/salvor]}
 backup: {compression: zstd, workers: 4, rate_limit: 100MiB, checkpoint: fast, archive_timeout: 5m}
 wal: {method: push, compression: s2}
+proof: {key: {file: proof.key}}
+objectives: {database: {rto: 15m, rpo: 1m}}
 `
 
 func parse(doc string, env ...string) (*Config, error) {
@@ -113,6 +115,7 @@ func TestParseFull(t *testing.T) {
 		Backup: Backup{Compression: "zstd", Workers: 8, RateLimit: 100 << 20, Checkpoint: "fast", ArchiveTimeout: Duration(5 * time.Minute)},
 		WAL:    WAL{Method: "push", Compression: "s2"},
 		Verify: Verify{Level: "restore", ScratchDir: "/var/tmp", Dump: "all", CheckTimeout: Duration(5 * time.Minute)},
+		Proof:  Proof{Key: Secret{File: "/etc/salvor/proof.key"}}, Objectives: Objectives{Objective{Duration(15 * time.Minute), Duration(time.Minute)}},
 	}
 	if diff := cmp.Diff(want, got, sameConfig()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -439,13 +442,14 @@ func TestRenderRoundTrip(t *testing.T) {
 				{Name: "second", URL: "s3://bucket/prefix?region=eu-1&path_style=true", Encryption: EncryptionNone, RetryFor: Duration(time.Minute),
 					Credentials: Credentials{AccessKey: secret.Draw(t, "access_key"), SecretKey: secret.Draw(t, "secret_key")}},
 			},
+			Proof: Proof{Key: secret.Draw(t, "proof.key")},
 		}
 		doc := Render(m)
 		c, err := parse(string(doc))
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, doc)
 		}
-		got := Minimal{c.Cluster, c.Node.Name, c.Node.Zone, c.Postgres, c.Repositories}
+		got := Minimal{c.Cluster, c.Node.Name, c.Node.Zone, c.Postgres, c.Repositories, c.Proof}
 		if diff := cmp.Diff(m, got, sameConfig()); diff != "" {
 			t.Fatalf("(-written +read):\n%s\n%s", diff, doc)
 		}

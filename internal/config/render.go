@@ -16,6 +16,7 @@ type Minimal struct {
 	Node, Zone   string
 	Postgres     Postgres
 	Repositories []Repository
+	Proof        Proof
 }
 
 // Render writes a small, commented salvor.yaml. Parse reads the same values
@@ -50,6 +51,10 @@ func Render(m Minimal) []byte {
 			secretEntry(&b, "      ", "access_key", r.Credentials.AccessKey)
 			secretEntry(&b, "      ", "secret_key", r.Credentials.SecretKey)
 		}
+	}
+	if !m.Proof.Key.IsZero() {
+		b.WriteString("\n# Signs what restores and verifications have shown. Keep the public key somewhere\n# else: salvor proof key\nproof:\n")
+		secretEntry(&b, "  ", "key", m.Proof.Key)
 	}
 	b.WriteString(`
 # The defaults, to change where they do not fit:
