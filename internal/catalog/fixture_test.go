@@ -20,6 +20,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/walrec"
+	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/chunk"
 	"github.com/salvor-dr/salvor/internal/repo/keys"
@@ -40,6 +41,7 @@ const (
 	fixtureKeyFile    = "testdata/repository-v1.key" // of no use for anything else
 	fixturePassphrase = "correct horse battery staple"
 	fixtureSums       = "testdata/repository-v1.sums"
+	fixturePublicKey  = "testdata/repository-v1.pub" // of the key that signed the proof
 )
 
 func fixtureDir(encryption string) string { return "testdata/repository-v1-" + encryption }
@@ -84,8 +86,15 @@ func fixtureChanges() summary.Summary {
 	return s
 }
 
-// writeFixture stores the fixture's backup and WAL.
-func writeFixture(t *testing.T, objects *seal.Objects) {
+// fixtureProof is of a verification that found something, so that every field is there.
+func fixtureProof() Proof {
+	v := proofOf(1)
+	v.Kind, v.OK, v.Previous.Digest = VerifyProof, false, proof.Digest(nil)
+	return v
+}
+
+// writeFixture stores the fixture's backup, WAL and proof.
+func writeFixture(t *testing.T, objects *seal.Objects, signer *proof.Signer) {
 	w := &world{t: t, objects: objects, heads: map[string]Head{}}
 	w.origin = Origin{Cluster: testPlace.Cluster, SystemID: testPlace.SystemID, Incarnation: testPlace.Incarnation,
 		CreatedAt: minute(0), Version: 150018, Sizes: testSizes}
@@ -125,6 +134,9 @@ func writeFixture(t *testing.T, objects *seal.Objects) {
 	w.must(objects.Put(t.Context(), testPlace.RunningName(b2), seal.Running, []byte(`{"id": "`+b2+`"}`)))
 	w.history(2, historyLine(1, at(1, 0x9000)))
 	storeWAL(w, fixtureWAL())
+	digest, err := HeadDigest(t.Context(), objects, testPlace, b1)
+	w.must(err)
+	w.must(putProof(t.Context(), objects, testPlace, fixtureProof(), digest, signer))
 }
 
 // storeFile stores a file in chunks of two blocks; where it is, it takes a map in
@@ -188,13 +200,17 @@ func storeWAL(w *world, data []byte) {
 
 // makeFixture writes the files in testdata.
 func makeFixture(t *testing.T, secrets map[string][]keys.Secret) {
+	signer, err := proof.NewSigner()
+	if err = errors.Join(err, os.WriteFile(fixturePublicKey, signer.Public().PEM(), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	for encryption, s := range secrets {
 		m := mem.New(mem.Options{})
 		r, err := open.Init(t.Context(), m, s, minute(0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeFixture(t, r.Objects)
+		writeFixture(t, r.Objects, signer)
 		if err := os.RemoveAll(fixtureDir(encryption)); err != nil {
 			t.Fatal(err)
 		}
@@ -317,6 +333,7 @@ func checkFixture(t *testing.T, objects *seal.Objects) {
 	if err != nil || len(life.Backups) != 1 || len(life.Unreadable) != 0 {
 		t.Fatalf("%+v, %v", life, err)
 	}
+	checkFixtureProof(t, objects)
 	h := life.Backups[0]
 	if h.ID != b1 || h.Sizes != testSizes || h.Owner.User != "postgres" || h.StopLSN != at(1, 0x8000) {
 		t.Errorf("%+v", h)
@@ -366,6 +383,30 @@ func checkFixture(t *testing.T, objects *seal.Objects) {
 	changes, err := summary.Decode(footer.Changes)
 	if err != nil || !bytes.Equal(summary.Encode(changes), summary.Encode(fixtureChanges())) {
 		t.Errorf("the summary has other content: %+v, %v", changes, err)
+	}
+}
+
+// checkFixtureProof reads the proof of a fixture's backup, and checks it.
+func checkFixtureProof(t *testing.T, objects *seal.Objects) {
+	want := fixtureProof()
+	want.FormatVersion = repo.FormatVersion
+	got, err := FindProof(t.Context(), objects, testPlace.Cluster, want.ID)
+	if d := cmp.Diff(want, got.Proof); err != nil || d != "" {
+		t.Fatalf("the proof has other content: %v\n%s", err, d)
+	}
+	text, err := os.ReadFile(fixturePublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := proof.ParsePublicKey(text)
+	if err == nil {
+		_, err = got.Envelope.Check(key)
+	}
+	if err != nil {
+		t.Errorf("the proof's signature: %v", err)
+	}
+	if digest, err := HeadDigest(t.Context(), objects, testPlace, b1); err != nil || got.HeadDigest != digest {
+		t.Errorf("the proof is of a head with digest %s, and not %s: %v", got.HeadDigest, digest, err)
 	}
 }
 

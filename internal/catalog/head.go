@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
@@ -196,7 +197,7 @@ func WriteHead(ctx context.Context, objects *seal.Objects, h Head) error {
 	return putDocument(ctx, objects, HeadName(h.Place(), h.ID), seal.Head, h)
 }
 
-// forgetter is the ability of a store that keeps copies of heads on this host: it
+// forgetter is the ability of a store that keeps copies of objects on this host: it
 // drops one, and says whether it had it (store/cache).
 type forgetter interface{ Forget(key string) bool }
 
@@ -352,10 +353,28 @@ func HeadExists(ctx context.Context, objects *seal.Objects, p Place, id string) 
 // HeadName is the object of a backup's head.
 func HeadName(p Place, id string) string { return p.backupName(id, "head") }
 
-// HeadsPrefix gives the prefix under which a place has its heads, for the key of a
-// head, and "" for that of any other object. Heads never change, and no name of one is
-// used again: copies may be kept.
-func HeadsPrefix(key string) string {
+// HeadDigest is the SHA-256 of a backup's head as the repository has it, in hexadecimal
+// digits. The head names all that the backup consists of, by digests. It fails with
+// ErrNoBackup if there is none.
+func HeadDigest(ctx context.Context, objects *seal.Objects, p Place, id string) (string, error) {
+	forget(objects, HeadName(p, id)) // what counts is what is there
+	data, err := store.Get(ctx, objects.Store(), HeadName(p, id), headMax)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", fmt.Errorf("%s: %w", id, ErrNoBackup)
+	}
+	return proof.Digest(data), err
+}
+
+// headMax is longer than any head, in bytes.
+const headMax = 64 << 20
+
+// KeptUnder gives the prefix under which a place has its heads, for the key of a head, or
+// its proofs, for that of a proof, and "" for the key of any other object. Heads and proofs
+// never change, and no name of one is used again: copies may be kept.
+func KeptUnder(key string) string {
+	if i := strings.LastIndexByte(key, '/') + 1; strings.HasSuffix(key[:i], "/proofs/") && ValidBackupID(key[i:]) {
+		return key[:i]
+	}
 	dir, ok := strings.CutSuffix(key, "/head")
 	if !ok {
 		return ""

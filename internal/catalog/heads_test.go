@@ -162,7 +162,7 @@ func TestListHeads(t *testing.T) {
 // keptIn gives access to a store with copies of heads in a directory, for one run of a
 // program. A cache that fails fails the test.
 func keptIn(t testing.TB, st store.Store, dir string) (objects *seal.Objects, end func()) {
-	c := cache.New(st, cache.Options{Dir: dir, Name: "repository", Group: HeadsPrefix, Failed: func(err error) { t.Error(err) }})
+	c := cache.New(st, cache.Options{Dir: dir, Name: "repository", Group: KeptUnder, Failed: func(err error) { t.Error(err) }})
 	return seal.New(c, oneKey{}), func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -249,18 +249,20 @@ func TestHeadsAreKept(t *testing.T) {
 	read(1, n-1, 1)
 }
 
-func TestHeadsPrefix(t *testing.T) {
+func TestKeptUnder(t *testing.T) {
 	id := ordinaryHead(1).ID
 	for key, want := range map[string]string{
 		HeadName(testPlace, id):               testPlace.BackupsPrefix(),
 		testPlace.backupName(id, "files"):     "",
 		testPlace.backupName("notes", "head"): "",
 		testPlace.RunningName(id):             "",
+		testPlace.proofName(id):               testPlace.proofsPrefix(),
+		testPlace.proofName("notes"):          "",
 		"head":                                "",
 		"":                                    "",
 		id + "/head":                          "",
 	} {
-		if got := HeadsPrefix(key); got != want {
+		if got := KeptUnder(key); got != want {
 			t.Errorf("%q: %q", key, got)
 		}
 	}

@@ -2,13 +2,15 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/pg"
+	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/seal"
 	"github.com/salvor-dr/salvor/internal/store"
@@ -48,6 +50,12 @@ type Problem struct {
 	Detail string `json:"detail"`           // for people
 }
 
+// ProofRef names a proof such that no other can stand in its place.
+type ProofRef struct {
+	ID     string `json:"id"`
+	Digest string `json:"digest"` // SHA-256 of its envelope, in hexadecimal digits
+}
+
 // Check is one thing that a verification looked at.
 type Check struct {
 	Name    string  `json:"name"`
@@ -61,6 +69,9 @@ type Check struct {
 
 // Proof is the record of a restore or a verification that was done: what it was, what it
 // found, and how long it took. It is kept when its backup goes.
+//
+// In the repository it is the predicate of a statement about the backup, in an envelope
+// that may be signed: see package proof, and SignedProof.
 type Proof struct {
 	FormatVersion int       `json:"format_version"`
 	ID            string    `json:"id"`
@@ -71,6 +82,9 @@ type Proof struct {
 	StartedAt     time.Time `json:"started_at"`
 	Repository    string    `json:"repository"` // its name in the configuration
 	BackupID      string    `json:"backup_id"`
+	// Previous is the newest proof of the cluster that the repository had when this one
+	// was written; nil if it had none.
+	Previous *ProofRef `json:"previous,omitempty"`
 
 	OK       bool        `json:"ok"`
 	Seconds  float64     `json:"duration_seconds"`   // of all of it
@@ -99,90 +113,153 @@ type Proof struct {
 // than anybody reads.
 const MaxProblems = 1000
 
-// NewProofID makes an identifier that sorts by time.
-func NewProofID(now time.Time) string { return NewBackupID(now) }
+// PredicateType says that a statement's predicate is a Proof.
+const PredicateType = "https://github.com/salvor-dr/salvor/proof/v1"
 
-// WriteProof writes a proof to the place of its backup's cluster. It fails with
-// store.ErrExists if there is one of its identifier.
-func WriteProof(ctx context.Context, objects *seal.Objects, p Place, v Proof) error {
-	if !ValidBackupID(v.ID) {
-		return fmt.Errorf("%q is not the identifier of a proof", v.ID)
+// SignedProof is a proof with the envelope that it came in. Nothing has checked the
+// signatures.
+type SignedProof struct {
+	Proof
+	HeadDigest string // SHA-256 of the backup's head as it was stored; "" if it had none
+	Envelope   proof.Envelope
+	Digest     string // of the envelope's bytes, by which the next proof names it
+	Bytes      []byte // of the envelope
+}
+
+// Signed says whether anybody vouches for it.
+func (p SignedProof) Signed() bool { return len(p.Envelope.Signatures) > 0 }
+
+// WriteProof signs a proof, and writes it to the place of its backup's cluster. It gives
+// it an identifier, and the name of the proof before it: the newest one that any place of
+// the cluster has. A proof that is written at the same time may name the same one. It
+// returns what was written.
+//
+// signer may be nil: then the proof is not signed.
+func WriteProof(ctx context.Context, objects *seal.Objects, p Place, v Proof, now time.Time, signer *proof.Signer) (Proof, error) {
+	digest, err := HeadDigest(ctx, objects, p, v.BackupID)
+	if err != nil && !errors.Is(err, ErrNoBackup) {
+		return v, err
 	}
+	for range proofAttempts {
+		before, err := newestProof(ctx, objects, p.Cluster)
+		if err != nil {
+			return v, err
+		}
+		v.Previous = before
+		if v.ID = NewBackupID(now); before != nil {
+			v.ID = proofIDAfter(before.ID, v.ID)
+		}
+		err = putProof(ctx, objects, p, v, digest, signer)
+		if !errors.Is(err, store.ErrExists) {
+			v.FormatVersion = repo.FormatVersion
+			return v, err
+		}
+	}
+	return v, fmt.Errorf("writing a proof to %s: others take each name that is tried", p.proofsPrefix())
+}
+
+// proofAttempts is how often another name is tried. That two who write at once draw the
+// same one of four thousand is rare.
+const proofAttempts = 10
+
+// proofIDAfter gives an identifier behind another, so that the newest proof is the one
+// that was written last: fresh, or if that is not behind it, since both are of one second
+// or a clock was ahead, one a little behind the other.
+func proofIDAfter(before, fresh string) string {
+	if fresh[:16] > before[:16] {
+		return fresh
+	}
+	const step = 1 << 12
+	last, err1 := strconv.ParseUint(before[17:], 16, 32)
+	random, err2 := strconv.ParseUint(fresh[17:], 16, 32)
+	at, err3 := time.Parse("20060102T150405Z", before[:16])
+	if next := last + 1 + random%step; errors.Join(err1, err2, err3) == nil && next < 1<<24 {
+		return before[:17] + fmt.Sprintf("%06x", next)
+	}
+	return NewBackupID(at.Add(time.Second))
+}
+
+// putProof writes a proof as it is, under its identifier.
+func putProof(ctx context.Context, objects *seal.Objects, p Place, v Proof, headDigest string, signer *proof.Signer) error {
 	v.FormatVersion = repo.FormatVersion
-	return putDocument(ctx, objects, p.proofName(v.ID), seal.Proof, v)
+	predicate, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	about := proof.Subject{Name: v.BackupID, Digest: map[string]string{}}
+	if headDigest != "" {
+		about.Digest["sha256"] = headDigest
+	}
+	var signers []*proof.Signer
+	if signer != nil {
+		signers = append(signers, signer)
+	}
+	envelope, err := proof.Seal(proof.Statement{Subject: []proof.Subject{about}, PredicateType: PredicateType, Predicate: predicate}, signers...)
+	if err != nil {
+		return err
+	}
+	return objects.Put(ctx, p.proofName(v.ID), seal.Proof, envelope)
+}
+
+// ParseProof reads an envelope with a proof.
+func ParseProof(envelope []byte) (SignedProof, error) {
+	e, err := proof.Parse(envelope)
+	if err != nil {
+		return SignedProof{}, err
+	}
+	s, err := e.Statement()
+	if err != nil {
+		return SignedProof{}, err
+	}
+	if s.PredicateType != PredicateType {
+		return SignedProof{}, fmt.Errorf("it is a statement of %.80q, this release reads %q: %w", s.PredicateType, PredicateType, repo.ErrUnknownFormat)
+	}
+	v := SignedProof{Envelope: e, Digest: proof.Digest(envelope), Bytes: envelope}
+	if err := json.Unmarshal(s.Predicate, &v.Proof); err != nil {
+		return SignedProof{}, fmt.Errorf("reading a proof: %w", err)
+	}
+	if len(s.Subject) == 1 {
+		v.HeadDigest = s.Subject[0].Digest["sha256"]
+	}
+	return v, v.check(s.Subject)
+}
+
+// check says why it is no proof.
+func (p Proof) check(subject []proof.Subject) error {
+	switch {
+	case p.FormatVersion != repo.FormatVersion:
+		return fmt.Errorf("it has format version %d, this release reads %d: %w", p.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
+	case !ValidBackupID(p.ID):
+		return fmt.Errorf("%.80q is not the identifier of a proof", p.ID)
+	case len(subject) != 1 || subject[0].Name != p.BackupID:
+		return fmt.Errorf("proof %s of backup %.80q is a statement about something else", p.ID, p.BackupID)
+	}
+	return nil
 }
 
 // ReadProof reads one. It fails with store.ErrNotFound if there is none.
-func ReadProof(ctx context.Context, objects *seal.Objects, p Place, id string) (Proof, error) {
+func ReadProof(ctx context.Context, objects *seal.Objects, p Place, id string) (SignedProof, error) {
+	v, err := readProof(ctx, objects, p, id)
+	if err != nil && ctx.Err() == nil && forget(objects, p.proofName(id)) {
+		return readProof(ctx, objects, p, id) // a useless copy says nothing of the repository
+	}
+	return v, err
+}
+
+func readProof(ctx context.Context, objects *seal.Objects, p Place, id string) (SignedProof, error) {
 	name := p.proofName(id)
-	v, err := getDocument[Proof](ctx, objects, name, seal.Proof)
+	envelope, err := objects.Get(ctx, name, seal.Proof)
+	if err != nil {
+		return SignedProof{}, err
+	}
+	v, err := ParseProof(envelope)
 	switch {
+	case errors.Is(err, repo.ErrUnknownFormat):
+		return SignedProof{}, fmt.Errorf("%s: %w", name, err)
 	case err != nil:
-		return Proof{}, err
-	case v.FormatVersion != repo.FormatVersion:
-		return Proof{}, fmt.Errorf("%s has format version %d, this release reads %d: %w", name, v.FormatVersion, repo.FormatVersion, repo.ErrUnknownFormat)
+		return SignedProof{}, repo.Damaged(name, "%v", err)
 	case v.ID != id:
-		return Proof{}, repo.Damaged(name, "it is that of %q", v.ID)
+		return SignedProof{}, repo.Damaged(name, "it is that of %q", v.ID)
 	}
 	return v, nil
-}
-
-// ReadProofs reads the newest proofs of a cluster, in whichever of its places they are:
-// at most so many, newest first. Those that cannot be read count too, and are given as
-// errors that name them.
-func ReadProofs(ctx context.Context, objects *seal.Objects, cluster string, most int) (proofs []Proof, unreadable []error, err error) {
-	newest, err := listProofs(ctx, objects, cluster, most)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, n := range newest {
-		v, err := ReadProof(ctx, objects, n.place, n.id)
-		switch {
-		case err == nil:
-			proofs = append(proofs, v)
-		case errors.Is(err, store.ErrNotFound): // it went meanwhile
-		case repo.Unreadable(err):
-			unreadable = append(unreadable, fmt.Errorf("proof %s: %w", n.id, err))
-		default:
-			return nil, nil, fmt.Errorf("reading proof %s: %w", n.id, err)
-		}
-	}
-	return proofs, unreadable, nil
-}
-
-// named is a proof by its name.
-type named struct {
-	place Place
-	id    string
-}
-
-// listProofs names the newest proofs of a cluster, newest first. It holds no more names
-// than are asked for.
-func listProofs(ctx context.Context, objects *seal.Objects, cluster string, most int) ([]named, error) {
-	var newest []named
-	prefix := clustersPrefix + cluster + "/"
-	for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{Delimited: true}) {
-		if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", prefix, err)
-		}
-		p, err := parsePlace(cluster, strings.TrimSuffix(strings.TrimPrefix(o.Key, prefix), "/"))
-		if err != nil {
-			continue // not ours
-		}
-		for o, err := range objects.Store().List(ctx, p.proofsPrefix(), store.ListOptions{}) {
-			if err != nil {
-				return nil, fmt.Errorf("listing %s: %w", p.proofsPrefix(), err)
-			}
-			id := strings.TrimPrefix(o.Key, p.proofsPrefix())
-			if !ValidBackupID(id) {
-				continue
-			}
-			at, _ := slices.BinarySearchFunc(newest, id, func(n named, id string) int { return strings.Compare(id, n.id) })
-			if at < most {
-				newest = slices.Insert(newest, at, named{p, id})
-				newest = newest[:min(len(newest), most)]
-			}
-		}
-	}
-	return newest, nil
 }

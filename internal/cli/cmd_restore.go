@@ -106,7 +106,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
-	proof := s.newProof(c, r.name, o)
+	proof := s.newProof(c, r.name, catalog.RestoreProof, o.Choice.Backup.ID)
 	o.Confirm = func(present datadir.Control) error {
 		err := s.confirm(replacing(present), o.To)
 		proof.StartedAt = s.clock.Now().UTC() // who was asked took a time that no restore takes
@@ -139,7 +139,8 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 		s.replayed(&proof, o, started, began)
 		v.started(started)
 	}
-	s.keepProof(ctx, r, o, proof)
+	proof.OK = true
+	v.ProofID = s.keepProof(ctx, c, r, o.Choice.Origin.Place(), proof)
 	v.Seconds, v.pgCtl = seconds(s.clock.Now().Sub(began)), "pg_ctl"
 	if dir, err := binDir(ctx, c, o.Choice.Backup.Version.Major()); err == nil {
 		v.pgCtl = filepath.Join(dir, "pg_ctl")
@@ -354,6 +355,7 @@ type restoreView struct {
 	SocketDir       string      `json:"server_socket_dir,omitzero"`
 	Slots           []slotView  `json:"replication_slots"`
 	Elsewhere       []string    `json:"files_not_in_backup"`
+	ProofID         string      `json:"proof_id,omitempty"`
 
 	pgCtl     string // the program, for what to do next
 	elsewhere details
@@ -389,6 +391,9 @@ func (v restoreView) details(f restoreFlags) details {
 	d = append(d, detail{"fetched", formatBytes(int64(v.Fetched))}, detail{"took", formatDuration(secondsOf(v.Seconds))})
 	if v.RecoveredToLSN != nil {
 		d = append(d, detail{"recovered to", strings.TrimSpace(v.RecoveredToLSN.String() + "  " + formatTime(time.Time(v.RecoveredToTime)))})
+	}
+	if v.ProofID != "" {
+		d = append(d, detail{"kept as proof", v.ProofID})
 	}
 	d = append(d, v.elsewhere...)
 	switch {

@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"runtime"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/restore"
 )
 
@@ -21,11 +23,11 @@ const (
 	proofsRead = 20
 )
 
-// newProof begins the record of a restore.
-func (s *session) newProof(c *config.Config, repository string, o restore.Options) catalog.Proof {
-	return catalog.Proof{Kind: catalog.RestoreProof, Program: versionOf(s.version, s.commit, readBuild()).Version,
-		Host: c.Node.Name, CPUs: runtime.GOMAXPROCS(0), StartedAt: s.clock.Now().UTC(), Repository: repository,
-		BackupID: o.Choice.Backup.ID}
+// newProof begins the record of a restore or a verification of a backup. Who did it fills
+// in what it found, and OK, and gives it to keepProof.
+func (s *session) newProof(c *config.Config, repository string, kind catalog.ProofKind, backupID string) catalog.Proof {
+	return catalog.Proof{Kind: kind, Program: versionOf(s.version, s.commit, readBuild()).Version,
+		Host: c.Node.Name, CPUs: runtime.GOMAXPROCS(0), StartedAt: s.clock.Now().UTC(), Repository: repository, BackupID: backupID}
 }
 
 // copied notes what a restore wrote, and how long that took.
@@ -43,15 +45,50 @@ func (s *session) replayed(p *catalog.Proof, o restore.Options, started restore.
 	}
 }
 
-// keepProof writes the record of a restore that succeeded. It is no fault if it cannot
-// be: who may read a repository need not be allowed to write to it.
-func (s *session) keepProof(ctx context.Context, r *repository, o restore.Options, p catalog.Proof) {
+// keepProof signs a record that is done, and writes it to the place of its backup's
+// cluster. It gives it its identifier, which it returns, the name of the record before it,
+// and how long all took, if v does not say that.
+//
+// It is no fault if it cannot be kept, and "" is returned: who may read a repository need
+// not be allowed to write to it. Of a restore that is told only to who asks for debug, of
+// all else as a warning. One that cannot be signed is kept without, with a warning.
+func (s *session) keepProof(ctx context.Context, c *config.Config, r *repository, p catalog.Place, v catalog.Proof) (id string) {
+	now := s.clock.Now()
+	if v.Seconds == 0 {
+		v.Seconds = roundUp(now.Sub(v.StartedAt).Seconds())
+	}
+	signer, err := signerOf(ctx, c)
+	if err != nil {
+		s.log.Warn("what was proven is kept without a signature", "error", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, proofPatience)
 	defer cancel()
-	p.ID, p.OK, p.Seconds = catalog.NewProofID(p.StartedAt), true, roundUp(s.clock.Now().Sub(p.StartedAt).Seconds())
-	if err := catalog.WriteProof(ctx, r.objects, o.Choice.Origin.Place(), p); err != nil {
-		s.log.Debug("how long the restore took is not kept", "repository", r.name, "error", err)
+	v, err = catalog.WriteProof(ctx, r.objects, p, v, now, signer)
+	if err != nil {
+		level := slog.LevelWarn
+		if v.Kind == catalog.RestoreProof {
+			level = slog.LevelDebug
+		}
+		s.log.Log(ctx, level, "what was proven is not kept", "repository", r.name, "backup", v.BackupID, "error", err)
+		return ""
 	}
+	return v.ID
+}
+
+// signerOf gives the configured key that signs proofs, nil if there is none.
+func signerOf(ctx context.Context, c *config.Config) (*proof.Signer, error) {
+	if c.Proof.Key.IsZero() {
+		return nil, nil
+	}
+	text, err := c.Proof.Key.Resolve(ctx)
+	if err != nil {
+		return nil, &failed{exitUsage, "key_unreadable", "", fmt.Errorf("the key that signs proofs: %w", err)}
+	}
+	signer, err := proof.ParseSigner([]byte(text))
+	if err != nil {
+		return nil, &failed{exitUsage, "key_invalid", "", fmt.Errorf("the key that signs proofs (%s): %w", c.Proof.Key, err)}
+	}
+	return signer, nil
 }
 
 // estimateView is how long a restore would take, in documents.

@@ -91,12 +91,15 @@ func TestProofKept(t *testing.T) {
 	}
 	began := s.clock.Now()
 	for _, standby := range []bool{false, true} {
-		p := s.newProof(c, r.name, o)
+		p := s.newProof(c, r.name, catalog.RestoreProof, o.Choice.Backup.ID)
 		s.clock = clock.Fixed(s.clock.Now().Add(8 * time.Second))
 		s.copied(&p, restore.Result{Restored: 100, Fetched: 40, Written: 90})
 		o.Standby = standby
 		s.replayed(&p, o, restore.Started{LSN: 0x1000028 + 50}, s.clock.Now().Add(-2*time.Second))
-		s.keepProof(t.Context(), r, o, p)
+		p.OK = true
+		if id := s.keepProof(t.Context(), c, r, o.Choice.Origin.Place(), p); !catalog.ValidBackupID(id) {
+			t.Errorf("kept as %q", id)
+		}
 	}
 	got, _, err := catalog.ReadProofs(t.Context(), r.objects, "main", 9)
 	if err != nil || len(got) != 2 {
@@ -134,7 +137,10 @@ func TestProofNotKept(t *testing.T) {
 			}
 			return nil
 		})
-		s.keepProof(t.Context(), r, o, s.newProof(&config.Config{}, r.name, o))
+		c := &config.Config{}
+		if id := s.keepProof(t.Context(), c, r, o.Choice.Origin.Place(), s.newProof(c, r.name, catalog.RestoreProof, o.Choice.Backup.ID)); id != "" {
+			t.Errorf("kept as %s", id)
+		}
 		if strings.Contains(log.String(), store.ErrPermission.Error()) != says || (log.Len() > 0) != says {
 			t.Errorf("%s: it says %q", level, log)
 		}

@@ -49,7 +49,7 @@ func (s *session) openRepository(ctx context.Context, c config.Repository) (*rep
 		return nil, fmt.Errorf("repository %s: %w", c.Name, err)
 	}
 	if dir := s.cacheDirectory(); dir != "" {
-		st = cache.New(st, cache.Options{Dir: dir, Name: r.RepositoryID.String(), Group: catalog.HeadsPrefix, Clock: s.clock,
+		st = cache.New(st, cache.Options{Dir: dir, Name: r.RepositoryID.String(), Group: catalog.KeptUnder, Clock: s.clock,
 			Failed: func(err error) { s.log.Debug("going on without the cache", "repository", c.Name, "error", err) }})
 		r.Objects = r.Objects.Through(st)
 	}

@@ -34,8 +34,9 @@ func (e Estimate) Total() Span {
 	return Span{e.Copy.Likely + e.Replay.Likely, e.Copy.Low + e.Replay.Low, e.Copy.High + e.Replay.High}
 }
 
-// EstimateTime says how long work takes on a host, by the restores that were measured:
-// those on the host, or if there are none, all. It gives false if none tells anything.
+// EstimateTime says how long work takes on a host, by the restores that were measured,
+// those of verifications included: those on the host, or if there are none, all. It gives
+// false if none tells anything.
 //
 // Each measurement is scaled to the work, and the likely time is the median. It may be
 // too long rather than too short: what it costs to begin is in each measurement, and is
@@ -77,7 +78,7 @@ func onHost(past []catalog.Proof, host string, of func(catalog.Proof) measured) 
 	var all []measured
 	for _, p := range past {
 		m := of(p)
-		if p.Kind != catalog.RestoreProof || m.bytes == 0 || !(m.seconds > 0) {
+		if p.Kind != catalog.RestoreProof && p.Kind != catalog.VerifyProof || m.bytes == 0 || !(m.seconds > 0) {
 			continue
 		}
 		all = append(all, m)
