@@ -76,11 +76,7 @@ func (s *session) report(ctx context.Context, err error, asked request) int {
 	if err == nil {
 		return 0
 	}
-	f := classify(err)
-	var stopped stoppedBy
-	if errors.As(context.Cause(ctx), &stopped) {
-		f = stopped.failure(err)
-	}
+	f := failureOf(ctx, err)
 	s.print(f, err, asked)
 	return f.exit
 }

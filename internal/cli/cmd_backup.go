@@ -31,6 +31,8 @@ type backupFlags struct {
 	withWAL     bool
 	annotations []string
 	repository  string
+	ifOlder     config.Duration
+	retryLock   config.Duration
 	plan        bool
 }
 
@@ -54,6 +56,8 @@ restorable, when the command says so: its WAL is in the repository by then.`,
 	fl.BoolVar(&f.withWAL, "with-wal", false, "carry the WAL inside: a standalone backup, for a cluster without an archive")
 	fl.StringArrayVar(&f.annotations, "annotate", nil, "`key=value` to keep with the backup; can be repeated")
 	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else the first)")
+	fl.TextVar(&f.ifOlder, "if-older-than", config.Duration(0), "make none if there is one younger than this `duration`; with --kind full, a full one")
+	retryLockFlag(cmd, &f.retryLock)
 	planFlag(cmd, &f.plan)
 	cmd.RunE = s.run(func(ctx context.Context, _ []string) error { return s.backup(ctx, f) })
 	return cmd
@@ -64,6 +68,11 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if err != nil {
 		return err
 	}
+	a := s.announce(c, "backup", f.plan)
+	return a.end(ctx, s.backupAs(ctx, c, f, a))
+}
+
+func (s *session) backupAs(ctx context.Context, c *config.Config, f backupFlags, a *announcement) error {
 	notes, err := parseAnnotations(f.annotations)
 	if err != nil {
 		return err
@@ -76,6 +85,13 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 		return err
 	}
 	defer r.close()
+	young, err := s.youngBackup(ctx, c, r, f)
+	if err != nil {
+		return err
+	}
+	if young != nil {
+		return s.skipBackup(*young, r.name)
+	}
 	db, err := s.connect(ctx, c)
 	if err != nil {
 		return err
@@ -97,10 +113,15 @@ func (s *session) backup(ctx context.Context, f backupFlags) error {
 	if f.plan {
 		return s.planBackup(ctx, o)
 	}
+	a.start(ctx)
 	s.removeTemporary(ctx, c, r)
 	p := s.progress("backup")
 	o.Events = p.backupEvents(s)
-	head, err := backup.Run(ctx, o)
+	var head catalog.Head
+	err = s.retryLocked(ctx, time.Duration(f.retryLock), func() error {
+		head, err = backup.Run(ctx, o)
+		return err
+	})
 	if bad := (*backup.DamagedParent)(nil); errors.As(err, &bad) && o.Kind == backup.Auto {
 		s.log.Warn("the backup is begun anew, as a full one", "error", bad.Error())
 		head, err = s.full(ctx, c, o)

@@ -78,7 +78,6 @@ fetched nor written, and what the backup does not have is removed.`,
 }
 
 func (s *session) restore(ctx context.Context, f restoreFlags) error {
-	began := s.clock.Now()
 	o, err := f.options()
 	if err != nil {
 		return err
@@ -87,6 +86,11 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err != nil {
 		return err
 	}
+	a := s.announce(c, "restore", f.plan)
+	return a.end(ctx, s.restoreAs(ctx, c, f, o, a))
+}
+
+func (s *session) restoreAs(ctx context.Context, c *config.Config, f restoreFlags, o restore.Options, a *announcement) error {
 	r, choice, err := s.choose(ctx, c, f.repository, o.Target)
 	if err != nil {
 		return err
@@ -106,6 +110,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
+	a.start(ctx)
 	proof := s.newProof(c, r.name, catalog.RestoreProof, o.Choice.Backup.ID)
 	o.Confirm = func(present datadir.Control) error {
 		err := s.confirm(replacing(present), o.To)
@@ -141,7 +146,7 @@ func (s *session) restore(ctx context.Context, f restoreFlags) error {
 	}
 	proof.OK = true
 	v.ProofID = s.keepProof(ctx, c, r, o.Choice.Origin.Place(), proof)
-	v.Seconds, v.pgCtl = seconds(s.clock.Now().Sub(began)), "pg_ctl"
+	v.Seconds, v.pgCtl = seconds(s.clock.Now().Sub(a.began)), "pg_ctl"
 	if dir, err := binDir(ctx, c, o.Choice.Backup.Version.Major()); err == nil {
 		v.pgCtl = filepath.Join(dir, "pg_ctl")
 	}

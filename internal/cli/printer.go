@@ -36,10 +36,12 @@ type viewer interface{ view() any }
 type printer struct {
 	w      io.Writer
 	format string
+	last   any // the document that was printed last
 }
 
 // document prints one result: v, a struct or map, as JSON or YAML, or else t.
 func (p *printer) document(v any, t tabular) error {
+	p.last = v
 	if p.format == outputTable {
 		return written(t.writeTo(p.w))
 	}

@@ -58,7 +58,7 @@ func TestDocuments(t *testing.T) {
 		{outputTable, func(p *printer) error { return p.list([]view{}, table{empty: "no backups yet"}) }, "no backups yet\n"},
 	} {
 		var out strings.Builder
-		if err := tc.print(&printer{&out, tc.format}); err != nil {
+		if err := tc.print(&printer{w: &out, format: tc.format}); err != nil {
 			t.Errorf("%s: %v", tc.format, err)
 		}
 		if diff := cmp.Diff(tc.want, out.String()); diff != "" {
@@ -76,12 +76,12 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errDiskFull }
 func TestResultsThatCannotBePrinted(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{outputTable, outputJSON, outputYAML} {
-		p := &printer{brokenWriter{}, format}
+		p := &printer{w: brokenWriter{}, format: format}
 		if err := p.document(example(), details{{"a", "b"}}); !errors.Is(err, errDiskFull) || !strings.HasPrefix(err.Error(), "printing the result: ") {
 			t.Errorf("%s: %v", format, err)
 		}
 	}
-	p := &printer{&strings.Builder{}, outputJSON}
+	p := &printer{w: &strings.Builder{}, format: outputJSON}
 	if err := p.document([]int{1}, details{}); err == nil {
 		t.Error("a list was printed as a document")
 	}

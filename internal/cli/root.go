@@ -29,6 +29,7 @@ func commands(s *session) []*cobra.Command {
 		walCommand(s),
 		initCommand(s),
 		doctorCommand(s),
+		notifyCommand(s),
 		demoCommand(s),
 		configCommand(s),
 		completionCommand(s),
