@@ -31,6 +31,8 @@ func backupsCommand(s *session) *cobra.Command {
 type stored struct {
 	head *catalog.Head
 	repo string
+	// proven is what the repository's proofs tell of it.
+	proven catalog.Verification
 }
 
 // allBackups lists the backups of the cluster in the named repository, or in all,
@@ -69,6 +71,7 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 	for _, e := range lost {
 		unreadable = append(unreadable, fmt.Errorf("repository %s: the backups of %w", r.name, e))
 	}
+	proven := s.verifications(ctx, c, r)
 	for _, o := range origins {
 		heads, bad, err := catalog.ListHeads(ctx, r.objects, o.Place())
 		if err != nil {
@@ -76,7 +79,7 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 		}
 		all = slices.Grow(all, len(heads))
 		for _, h := range heads {
-			all = append(all, stored{h, r.name})
+			all = append(all, stored{h, r.name, proven[h.ID]})
 		}
 		for _, e := range bad {
 			unreadable = append(unreadable, &unreadableIn{r.name, e})
@@ -103,6 +106,8 @@ type listedView struct {
 	VerifiedAt     *stamp   `json:"verified_at"`
 	VerifiedLevel  *string  `json:"verified_level"`
 	RestoreSeconds *float64 `json:"restore_seconds"`
+	FailedAt       *stamp   `json:"failed_at"` // a verification found problems, and none has passed at its level since
+	FailedLevel    *string  `json:"failed_level"`
 	Held           bool     `json:"held"`
 	KeptBy         []string `json:"kept_by"`
 }
@@ -137,8 +142,20 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 // listed is a backup in the list.
 type listed stored
 
-func (l *listed) view() any {
-	return listedView{backupView: viewOfBackup(*l.head, l.repo), KeptBy: []string{}}
+func (l *listed) view() any { return viewOfListed(*l.head, l.repo, l.proven) }
+
+func viewOfListed(h catalog.Head, repository string, proven catalog.Verification) listedView {
+	v := listedView{backupView: viewOfBackup(h, repository), KeptBy: []string{}}
+	if best := proven.Best; best.ID != "" {
+		v.VerifiedAt, v.VerifiedLevel = new(stamp(best.At)), new(string(best.Level))
+	}
+	if proven.Restore.ID != "" {
+		v.RestoreSeconds = new(roundUp(proven.Restore.Seconds))
+	}
+	if failed := proven.Failed; failed.ID != "" {
+		v.FailedAt, v.FailedLevel = new(stamp(failed.At)), new(string(failed.Level))
+	}
+	return v
 }
 
 // backupsTable is the table of backups, made when it is printed.
@@ -146,17 +163,20 @@ type backupsTable []stored
 
 func (all backupsTable) writeTo(w io.Writer) error {
 	t := table{empty: "There are no backups yet: salvor backup",
-		columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "repository"}, {title: "remarks"}}}
+		columns: []column{{title: "id"}, {title: "kind"}, {title: "stopped"}, {title: "size", right: true}, {title: "stored", right: true}, {title: "took", right: true}, {title: "timeline", right: true}, {title: "stop lsn"}, {title: "verified"}, {title: "repository"}, {title: "remarks"}}}
 	for _, b := range all {
 		h := b.head
 		t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
-			formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), b.repo, remarks(*h)})
+			formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), string(b.proven.Best.Level), b.repo, remarks(*h, b.proven)})
 	}
 	return t.writeTo(w)
 }
 
-func remarks(h catalog.Head) string {
+func remarks(h catalog.Head, proven catalog.Verification) string {
 	var r []string
+	if proven.Failed.ID != "" {
+		r = append(r, "VERIFICATION FAILED")
+	}
 	if h.WALIncluded {
 		r = append(r, "standalone")
 	}
@@ -190,8 +210,8 @@ func backupsShowCommand(s *session, name *string) *cobra.Command {
 				Checksums        bool                 `json:"data_checksums"`
 				Files            uint64               `json:"file_count"`
 				Program          string               `json:"salvor_version"`
-			}{listedView{backupView: viewOfBackup(h, b.repo), KeptBy: []string{}}, h.Tablespaces, viewsOfSlots(h.Slots), filesElsewhere(h.Needs), h.Checksums, h.FileCount, h.Program}
-			return s.out.document(view, showDetails(h, b.repo))
+			}{viewOfListed(h, b.repo, b.proven), h.Tablespaces, viewsOfSlots(h.Slots), filesElsewhere(h.Needs), h.Checksums, h.FileCount, h.Program}
+			return s.out.document(view, showDetails(h, b.repo, b.proven))
 		}),
 	}
 }
@@ -206,7 +226,7 @@ func (s *session) wholeHead(ctx context.Context, c *config.Config, b stored) (ca
 	return catalog.ReadHead(ctx, r.objects, b.head.Place(), b.head.ID)
 }
 
-func showDetails(h catalog.Head, repository string) details {
+func showDetails(h catalog.Head, repository string, proven catalog.Verification) details {
 	d := append(backupDetails(h, repository),
 		detail{"server", "PostgreSQL " + h.Version.String()},
 		detail{"system id", h.SystemID.String()},
@@ -214,6 +234,7 @@ func showDetails(h catalog.Head, repository string) details {
 		detail{"files", fmt.Sprint(h.FileCount)},
 		detail{"data checksums", map[bool]string{true: "on", false: "off"}[h.Checksums]},
 		detail{"made by", "salvor " + h.Program})
+	d = append(d, provenDetails(proven)...)
 	for _, t := range h.Tablespaces {
 		d = append(d, detail{"tablespace", fmt.Sprintf("%s (%d) at %s", t.Name, t.OID, t.Location)})
 	}
@@ -285,7 +306,7 @@ func (s *session) toDelete(ctx context.Context, c *config.Config, name, id strin
 	}
 	s.log.Warn("this backup is damaged, and can not be restored", "backup", id, "error", err.Error())
 	p := bad.Place
-	return stored{&catalog.Head{ID: id, Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation}, in.repo}, nil
+	return stored{head: &catalog.Head{ID: id, Cluster: p.Cluster, SystemID: p.SystemID, Incarnation: p.Incarnation}, repo: in.repo}, nil
 }
 
 // planDelete says what a removal would do.

@@ -91,6 +91,34 @@ func signerOf(ctx context.Context, c *config.Config) (*proof.Signer, error) {
 	return signer, nil
 }
 
+// verifications are what the proofs of a repository tell of backups. Without those that
+// cannot be read, which are told of as warnings, the backups are there all the same.
+func (s *session) verifications(ctx context.Context, c *config.Config, r *repository) catalog.Verifications {
+	all, unreadable, err := catalog.ReadVerifications(ctx, r.objects, c.Cluster)
+	if err != nil {
+		unreadable = append(unreadable, err)
+	}
+	for _, err := range unreadable {
+		s.log.Warn(fmt.Sprintf("going on without what was proven: %v", err), "repository", r.name)
+	}
+	return all
+}
+
+// provenDetails say what is known of a backup.
+func provenDetails(v catalog.Verification) details {
+	d := details{{"verified", "never"}}
+	if best := v.Best; best.ID != "" {
+		d[0].value = fmt.Sprintf("level %s, %s", best.Level, formatTime(best.At))
+	}
+	if failed := v.Failed; failed.ID != "" {
+		d = append(d, detail{"FAILED", fmt.Sprintf("level %s, %s: salvor proof show %s", failed.Level, formatTime(failed.At), failed.ID)})
+	}
+	if v.Restore.ID != "" {
+		d = append(d, detail{"restored", fmt.Sprintf("%s, in %s", formatTime(v.Restore.At), formatDuration(secondsOf(v.Restore.Seconds)))})
+	}
+	return d
+}
+
 // estimateView is how long a restore would take, in documents.
 type estimateView struct {
 	Copy         float64  `json:"copy_seconds"`

@@ -160,3 +160,32 @@ func TestEstimateWithoutRepository(t *testing.T) {
 		t.Errorf("%+v, %s", v, log)
 	}
 }
+
+// What is proven of a backup stands in its list entry, and in what is shown of it.
+func TestListedProven(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 6, 0, 0, 0, time.UTC)
+	good := catalog.Verified{ID: "20261124T060000Z-000001", At: at, Level: catalog.VerifyData, OK: true}
+	bad := catalog.Verified{ID: "20261124T070000Z-000002", At: at.Add(time.Hour), Level: catalog.VerifyRestore}
+	for what, c := range map[string]struct {
+		v                   catalog.Verification
+		json, remarks, text string
+	}{
+		"nothing": {catalog.Verification{}, `"verified_at":null,"verified_level":null,"restore_seconds":null,"failed_at":null,"failed_level":null`, "", "verified  never\n"},
+		"all": {catalog.Verification{Last: good, Best: good, Failed: bad, Restore: catalog.Restored{ID: good.ID, At: at, Seconds: 74}},
+			`"verified_at":"2026-11-24T06:00:00.000000Z","verified_level":"data","restore_seconds":74,"failed_at":"2026-11-24T07:00:00.000000Z","failed_level":"restore"`, "VERIFICATION FAILED",
+			"verified  level data, 2026-11-24T06:00:00Z\nFAILED    level restore, 2026-11-24T07:00:00Z: salvor proof show 20261124T070000Z-000002\nrestored  2026-11-24T06:00:00Z, in 1m14s\n"},
+	} {
+		got, err := encode(viewOfListed(catalog.Head{}, "near", c.v))
+		if err != nil || !strings.Contains(string(got), c.json) {
+			t.Errorf("%s: %v\n%s\nwant\n%s", what, err, got, c.json)
+		}
+		if got := remarks(catalog.Head{}, c.v); got != c.remarks {
+			t.Errorf("%s: %q", what, got)
+		}
+		var text strings.Builder
+		if err := provenDetails(c.v).writeTo(&text); err != nil || text.String() != c.text {
+			t.Errorf("%s: %v\n%s", what, err, text.String())
+		}
+	}
+}
