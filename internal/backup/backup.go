@@ -179,7 +179,8 @@ func (r *run) lists(ctx context.Context, c *copied) error {
 		r.head.Stored += p.Size
 	}
 	r.head.Read, r.head.PagesRead, r.head.PagesStored = c.read.Load(), c.pagesRead.Load(), c.pagesStored.Load()
-	r.head.Adopted, r.head.Forwarded, r.head.Damaged = c.adopted.Load(), c.forwarded.Load(), c.damaged()
+	r.head.Adopted, r.head.Forwarded = c.adopted.Load(), c.forwarded.Load()
+	r.head.Damaged, r.head.InFlight = c.damaged(), sorted(c.inFlight)
 	return nil
 }
 

@@ -31,6 +31,8 @@ type copied struct {
 	mu   sync.Mutex
 	done catalog.FileList
 	bad  []catalog.BadPage
+	// inFlight are pages that were being written while they were read.
+	inFlight []catalog.BadPage
 
 	read, pagesRead, pagesStored atomic.Uint64
 	spared                       atomic.Uint64 // bytes that were not read, since they are as before
@@ -193,11 +195,11 @@ func (r *run) control(ctx context.Context, c *copied) error {
 }
 
 // add takes what has been copied of a file.
-func (c *copied) add(f catalog.File, bad []catalog.BadPage) {
+func (c *copied) add(f catalog.File, bad, inFlight []catalog.BadPage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done.Add(f)
-	c.bad = append(c.bad, bad...)
+	c.bad, c.inFlight = append(c.bad, bad...), append(c.inFlight, inFlight...)
 }
 
 // table gives the file table's entries, in order.
@@ -229,9 +231,12 @@ func (r *run) dropped(ctx context.Context, c *copied) error {
 }
 
 // damaged lists the pages that did not check, in order.
-func (c *copied) damaged() []catalog.BadPage {
-	slices.SortFunc(c.bad, func(a, b catalog.BadPage) int {
+func (c *copied) damaged() []catalog.BadPage { return sorted(c.bad) }
+
+// sorted puts pages in the order of their files.
+func sorted(pages []catalog.BadPage) []catalog.BadPage {
+	slices.SortFunc(pages, func(a, b catalog.BadPage) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Block, b.Block))
 	})
-	return c.bad
+	return pages
 }

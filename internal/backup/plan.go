@@ -47,7 +47,8 @@ type part struct {
 	runs       []chunk.Run
 	digest     chunk.Digest
 	bad        []catalog.BadPage
-	gone       bool // the file was not there any more
+	inFlight   []catalog.BadPage // that were being written
+	gone       bool              // the file was not there any more
 }
 
 // task is one range of a large file, or several small files.

@@ -331,7 +331,11 @@ func (w *worker) check(ctx context.Context, f *file, p *part, n uint64, b []byte
 		return false, verdict.Good() // a torn page at the end is repaired by the WAL that extends the file
 	}
 	verdict, changed := w.reread(ctx, f, p, n, b, verdict)
-	if !verdict.Good() && !changed {
+	switch {
+	case verdict.Good():
+	case changed:
+		p.inFlight = append(p.inFlight, catalog.BadPage{Path: f.entry.Path, Block: n, Why: verdict.String()})
+	default:
 		p.bad = append(p.bad, catalog.BadPage{Path: f.entry.Path, Block: n, Why: verdict.String()})
 		w.run.Events.Warn(fmt.Sprintf("%s: page %d is damaged: %s", f.entry.Path, n, verdict))
 	}
@@ -388,7 +392,7 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 	out := catalog.File{Kind: catalog.Regular, Path: e.Path, Mode: uint32(e.Mode.Perm()), ModTime: e.ModTime,
 		Block: uint32(f.block), Relation: e.IsRelation}
 	m := chunk.Map{Block: uint32(f.block)}
-	var bad []catalog.BadPage
+	var bad, inFlight []catalog.BadPage
 	for _, p := range f.parts {
 		if p.gone {
 			return out, false, nil
@@ -401,7 +405,7 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 		}
 		out.Digest.Add(p.digest)
 		out.Size += uint64(p.got)
-		bad = append(bad, p.bad...)
+		bad, inFlight = append(bad, p.bad...), append(inFlight, p.inFlight...)
 		if p.got < p.end-p.start {
 			break // truncated here; what was read behind it belongs to a later file of that name
 		}
@@ -410,7 +414,7 @@ func (w *worker) finish(ctx context.Context, f *file) (catalog.File, bool, error
 	if err := w.settle(ctx, f, &out, m); err != nil {
 		return out, false, err
 	}
-	w.copied.add(out, bad)
+	w.copied.add(out, bad, inFlight)
 	return out, true, nil
 }
 

@@ -85,6 +85,7 @@ type Head struct {
 	FilesHeader Hash              `json:"files_header"` // of the file table's object
 	PacksHeader Hash              `json:"packs_header"` // of the pack list's object
 	Damaged     []BadPage         `json:"damaged_pages,omitempty"`
+	InFlight    []BadPage         `json:"in_flight_pages,omitempty"` // that were being written: the WAL repairs them
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
