@@ -25,6 +25,7 @@ func commands(s *session) []*cobra.Command {
 		backupsCommand(s),
 		jobCommand(s),
 		restoreCmd(s),
+		verifyCommand(s),
 		statusCommand(s),
 		walCommand(s),
 		initCommand(s),
