@@ -8,6 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+	_ "time/tzdata" // a host without a database of time zones archives WAL all the same
+
+	"github.com/salvor-dr/salvor/internal/retention"
 )
 
 // fileSizeMax bounds what is read as a configuration. A hundred repositories
@@ -42,6 +46,9 @@ type Config struct {
 
 	// What recovery must achieve. salvor status compares it with what was measured.
 	Objectives Objectives `json:"objectives"`
+
+	// Which backups and which WAL salvor expire keeps: what any one of these rules keeps stays. A key that is not set has its default.
+	Retention Retention `json:"retention"`
 
 	// Who is told what backup, verify, expire and restore did: a program, a web address, or a dead man's switch. None can make a command fail.
 	Notify []Notify `json:"notify,omitzero"`
@@ -156,6 +163,50 @@ type WAL struct {
 
 	// Codec for WAL segments. It can be changed at any time.
 	Compression string `json:"compression" default:"s2" enum:"zstd,s2,none"`
+}
+
+// Retention says which backups and which WAL are kept.
+type Retention struct {
+	// Recovery window: how far back any moment can be recovered. Every backup in it is kept, the newest before it, and all WAL from that one on.
+	Window Duration `json:"window" default:"7d"`
+
+	// Of each of so many hours, counted back over those that have a backup, the best one is kept: one that was verified, and then the newest.
+	Hourly int `json:"hourly" default:"0" min:"0" max:"100000"`
+
+	// The same for days.
+	Daily int `json:"daily" default:"7" min:"0" max:"100000"`
+
+	// The same for weeks, which begin on Monday (ISO 8601).
+	Weekly int `json:"weekly" default:"4" min:"0" max:"100000"`
+
+	// The same for months.
+	Monthly int `json:"monthly" default:"12" min:"0" max:"100000"`
+
+	// The same for years.
+	Yearly int `json:"yearly" default:"0" min:"0" max:"100000"`
+
+	// How many of the newest good backups are kept, however old they are.
+	Minimum int `json:"minimum" default:"2" min:"1" max:"100000"`
+
+	// Time zone whose hours, days, weeks, months and years count, by its IANA name, such as Europe/Berlin.
+	TimeZone string `json:"time_zone" default:"UTC" kind:"time zone"`
+}
+
+// Policy gives the policy. It fails if the time zone is not known.
+func (r Retention) Policy() (retention.Policy, error) {
+	zone, err := loadZone(r.TimeZone)
+	return retention.Policy{Window: time.Duration(r.Window), Hourly: r.Hourly, Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly,
+		Yearly: r.Yearly, Minimum: r.Minimum, Zone: zone}, err
+}
+
+// loadZone gives the time zone of an IANA name.
+func loadZone(name string) (*time.Location, error) {
+	if name != "Local" { // of whichever host: two would decide differently
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	return nil, fmt.Errorf("%q is not a time zone: want an IANA name, as UTC or Europe/Berlin", name)
 }
 
 // Notify is one who is told: exactly one of Command, Webhook and Ping is set.

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/salvor-dr/salvor/internal/retention"
 )
 
 const minimal = `cluster: shop
@@ -49,6 +51,7 @@ backup: {compression: zstd, workers: 4, rate_limit: 100MiB, checkpoint: fast, ar
 wal: {method: push, compression: s2}
 proof: {key: {file: proof.key}}
 objectives: {database: {rto: 15m, rpo: 1m}}
+retention: {window: 14d, hourly: 24, daily: 7, weekly: 5, monthly: 12, yearly: 3, minimum: 3, time_zone: Europe/Berlin}
 `
 
 func parse(doc string, env ...string) (*Config, error) {
@@ -87,6 +90,7 @@ func TestParseDefaults(t *testing.T) {
 		Backup:       Backup{Compression: "zstd", Workers: 2, Checkpoint: "fast", ArchiveTimeout: Duration(time.Minute)},
 		WAL:          WAL{Method: "push", Compression: "s2"},
 		Verify:       Verify{Level: "restore", ScratchDir: "/var/tmp", Dump: "all", CheckTimeout: Duration(5 * time.Minute)},
+		Retention:    Retention{Window: Duration(7 * day), Daily: 7, Weekly: 4, Monthly: 12, Minimum: 2, TimeZone: "UTC"},
 	}
 	if diff := cmp.Diff(want, got, sameConfig()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -116,6 +120,7 @@ func TestParseFull(t *testing.T) {
 		WAL:    WAL{Method: "push", Compression: "s2"},
 		Verify: Verify{Level: "restore", ScratchDir: "/var/tmp", Dump: "all", CheckTimeout: Duration(5 * time.Minute)},
 		Proof:  Proof{Key: Secret{File: "/etc/salvor/proof.key"}}, Objectives: Objectives{Objective{Duration(15 * time.Minute), Duration(time.Minute)}},
+		Retention: Retention{Window: Duration(14 * day), Hourly: 24, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 3, Minimum: 3, TimeZone: "Europe/Berlin"},
 	}
 	if diff := cmp.Diff(want, got, sameConfig()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -125,6 +130,21 @@ func TestParseFull(t *testing.T) {
 	}
 	if _, err := got.Repository("third"); err == nil || !strings.Contains(err.Error(), "local, second") {
 		t.Errorf("Repository(third) gave %v, want the names there are", err)
+	}
+}
+
+// What is configured is what is applied.
+func TestPolicy(t *testing.T) {
+	t.Parallel()
+	c, err := parse(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Retention.Policy()
+	berlin := p.Zone
+	p.Zone = nil
+	if want := (retention.Policy{Window: 14 * day, Hourly: 24, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 3, Minimum: 3}); err != nil || p != want || berlin.String() != "Europe/Berlin" {
+		t.Errorf("%+v in %s, %v", p, berlin, err)
 	}
 }
 
@@ -191,6 +211,10 @@ func TestParseProblems(t *testing.T) {
 			"repositories[0].credentials.access_key: secrets are not written here", "repositories[0].credentials.secret_key: secrets are not"}},
 		{"credentials of a directory", strings.Replace(s3Repository("{access_key: {env: A}, secret_key: {env: B}}"), "s3://bucket", "file:///bucket", 1), nil,
 			[]string{"repositories[0].credentials: a directory takes no credentials"}},
+		{"no time zone", minimal + "retention: {time_zone: Europe/Belrin, minimum: 0, window: -1d}\n", nil, []string{
+			`salvor.yaml:4:24: retention.time_zone: "Europe/Belrin" is not a time zone: want an IANA name, as UTC or Europe/Berlin`,
+			"retention.minimum: \"0\" is not a whole number from 1", `retention.window: "-1d" is not a duration`}},
+		{"time zone of the host", minimal + "retention: {time_zone: Local}\n", nil, []string{`"Local" is not a time zone`}},
 		{"environment", minimal, []string{"SALVOR_BACKUP_WORKERS=many"},
 			[]string{`$SALVOR_BACKUP_WORKERS: backup.workers: "many" is not a whole number`}},
 		{"two sources of a secret", minimal, []string{"SALVOR_POSTGRES_PASSWORD=x", "SALVOR_POSTGRES_PASSWORD_FILE=y"},
@@ -406,6 +430,15 @@ verify:
   scratch_dir: /var/tmp # default
   dump: all # default
   check_timeout: 5m # default
+retention:
+  window: 7d # default
+  hourly: 0 # default
+  daily: 7 # default
+  weekly: 4 # default
+  monthly: 12 # default
+  yearly: 0 # default
+  minimum: 2 # default
+  time_zone: UTC # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -184,6 +184,9 @@ func (f field) checkString(text, dir string) (string, error) {
 		return text, checkURL(text)
 	case "path":
 		return absolute(text, dir), nil
+	case "time zone":
+		_, err := loadZone(text)
+		return text, err
 	}
 	return text, nil
 }

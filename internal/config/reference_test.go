@@ -89,6 +89,9 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		{s3Repository(""), true},
 		{s3Repository("{access_key: {file: a}}"), false},
 		{s3Repository("{secret_key: {file: a}}"), false},
+		{minimal + "retention: {window: 0s, yearly: 10, time_zone: America/Argentina/Buenos_Aires}\n", true},
+		{minimal + "retention: {minimum: 0}\n", false},
+		{minimal + "retention: {daily: -1}\n", false},
 		{minimal + "notify:\n", true},
 		{minimal + "notify: [{webhook: 'https://example.org/x', on: [failure], for: [backup, verify]}, {webhook: {file: x}}, {command: [sh, -c, ':']}, {ping: {env: X}, for: [backup]}]\n", true},
 		{minimal + "notify: [{webhook: 'ftp://example.org/x'}]\n", false},
@@ -325,6 +328,7 @@ An unknown key, a key given twice, a key without a value, an anchor or an alias 
 | name | up to 63 of ` + "`a-z`, `0-9`, `.`, `_`, `-`" + `, with a letter or digit first |
 | path | a relative one starts at the directory of the configuration file |
 | size | bytes as a whole number, or with a unit: ` + "`10MB`" + ` is 10,000,000 bytes, ` + "`64MiB`" + ` is 67,108,864; units are ` + "`B kB MB GB TB KiB MiB GiB TiB`" + `, in any case |
+| time zone | a name of the IANA database, as UTC, Europe/Berlin or America/New_York; the program has it built in |
 | duration | numbers with a unit: ` + "`90s`, `5m`, `1h30m`, `7d`, `1d12h`" + `; a day has 24 hours |
 | secret | never the secret itself but where it is: ` + "`{file: PATH}`, `{env: NAME}` or `{command: [PROGRAM, ARGUMENT, …]}`" + `, a program that prints it. One line end at its end does not count. A command runs in the directory of the configuration file and has 30 seconds. |
 | address | ` + "`http://…` or `https://…`" + `, or where it is, as a secret: addresses of chat services are secrets |
