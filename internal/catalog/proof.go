@@ -120,6 +120,7 @@ const PredicateType = "https://github.com/salvor-dr/salvor/proof/v1"
 // signatures.
 type SignedProof struct {
 	Proof
+	Place      Place  // where it is kept; zero for one that comes from elsewhere
 	HeadDigest string // SHA-256 of the backup's head as it was stored; "" if it had none
 	Envelope   proof.Envelope
 	Digest     string // of the envelope's bytes, by which the next proof names it
@@ -261,5 +262,6 @@ func readProof(ctx context.Context, objects *seal.Objects, p Place, id string) (
 	case v.ID != id:
 		return SignedProof{}, repo.Damaged(name, "it is that of %q", v.ID)
 	}
+	v.Place = p
 	return v, nil
 }

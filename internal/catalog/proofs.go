@@ -17,7 +17,7 @@ import (
 
 // ReadProofs reads the newest proofs of a cluster, in whichever of its places they are:
 // at most so many, newest first. Those that cannot be read count too, and are given as
-// errors that name them.
+// errors, each an *UnreadableProof.
 func ReadProofs(ctx context.Context, objects *seal.Objects, cluster string, most int) (proofs []Proof, unreadable []error, err error) {
 	newest, err := listProofs(ctx, objects, cluster, most)
 	if err != nil {
@@ -29,7 +29,7 @@ func ReadProofs(ctx context.Context, objects *seal.Objects, cluster string, most
 
 // WalkProofs reads all proofs of a cluster, in whichever of its places they are, and
 // gives them to use in the order in which they were written. Those that cannot be read
-// are given as errors that name them.
+// are given as errors, each an *UnreadableProof.
 func WalkProofs(ctx context.Context, objects *seal.Objects, cluster string, use func(SignedProof)) (unreadable []error, err error) {
 	all, err := listProofs(ctx, objects, cluster, -1)
 	if err != nil {
@@ -88,7 +88,7 @@ func readAll(ctx context.Context, objects *seal.Objects, all []named, use func(S
 			case err == nil:
 				use(proofs[i])
 			case repo.Unreadable(err):
-				unreadable = append(unreadable, fmt.Errorf("proof %s: %w", some[i].id, err))
+				unreadable = append(unreadable, &UnreadableProof{some[i].id, some[i].place, err})
 			} // or it went meanwhile
 		}
 	}

@@ -22,6 +22,20 @@ type UnreadablePlace struct {
 	Err   error
 }
 
+// UnreadableProof says why a proof that is there cannot be read. It wraps what Unreadable
+// does.
+type UnreadableProof struct {
+	ID    string
+	Place Place
+	Err   error
+}
+
+// Error implements error.
+func (u *UnreadableProof) Error() string { return fmt.Sprintf("proof %s: %v", u.ID, u.Err) }
+
+// Unwrap gives why.
+func (u *UnreadableProof) Unwrap() error { return u.Err }
+
 // UnreadableHistory says why the history file of a timeline cannot be read. It wraps what
 // Unreadable does.
 type UnreadableHistory struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/pg/conn"
 	"github.com/salvor-dr/salvor/internal/pg/datadir"
+	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/repo"
 	"github.com/salvor-dr/salvor/internal/repo/keys"
 	repoopen "github.com/salvor-dr/salvor/internal/repo/open"
@@ -76,6 +77,7 @@ type initView struct {
 	DataDir         string              `json:"data_dir"`
 	Repositories    []initRepository    `json:"repositories"`
 	RecoveryKey     string              `json:"recovery_key,omitempty"`
+	ProofPublicKey  string              `json:"proof_public_key_file,omitempty"`
 	ArchiveCommand  string              `json:"archive_command"`
 	ArchiveMode     string              `json:"archive_mode"`
 	RestartRequired bool                `json:"restart_required"`
@@ -140,6 +142,11 @@ func (s *session) init(ctx context.Context, dsn string, f initFlags) error {
 		return s.planInit(ctx, c, srv)
 	}
 	v := initView{ConfigFile: c.path, ConfigWritten: fresh, Cluster: c.Cluster, SystemID: srv.SystemID, DataDir: c.Postgres.DataDir, SQL: []string{}}
+	for _, n := range c.files {
+		if n.path == publicKeyFile(c.Proof.Key.File) {
+			v.ProofPublicKey = n.path
+		}
+	}
 	if err := c.write(); err != nil {
 		return err
 	}
@@ -194,7 +201,8 @@ func (s *session) initConfig(ctx context.Context, dsn string, f initFlags) (*ini
 	if err != nil {
 		return nil, false, err
 	}
-	return &initial{Config: c, path: c.File()}, false, nil
+	made := &initial{Config: c, path: c.File()}
+	return made, false, made.newSigner(c.Proof.Key.File)
 }
 
 // newConfig makes a configuration from what the server says.
@@ -216,6 +224,10 @@ func (s *session) newConfig(ctx context.Context, path, dsn string, f initFlags) 
 		return nil, err
 	}
 	if m.Repositories, err = c.newRepositories(f); err != nil {
+		return nil, err
+	}
+	m.Proof.Key = config.Secret{File: "salvor.proof.key"}
+	if err := c.newSigner(filepath.Join(filepath.Dir(path), m.Proof.Key.File)); err != nil {
 		return nil, err
 	}
 	data := config.Render(m)
@@ -304,6 +316,30 @@ func (c *initial) newRepositories(f initFlags) ([]config.Repository, error) {
 	c.files = append(c.files, newFile{path, []byte("# opens the repositories of " + filepath.Base(c.path) + "; whoever has it can read every backup\n" + identity + "\n"), 0o600})
 	return out, nil
 }
+
+// newSigner draws a key that signs proofs, and writes the public one beside it, unless
+// there is one.
+func (c *initial) newSigner(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err // of an earlier init, or nobody can tell
+	}
+	signer, err := proof.NewSigner()
+	if err != nil {
+		return err
+	}
+	private, err := signer.PEM()
+	if err != nil {
+		return err
+	}
+	c.files = append(c.files, newFile{path, private, 0o600}, newFile{publicKeyFile(path), signer.Public().PEM(), 0o644})
+	return nil
+}
+
+// publicKeyFile is where init puts the public key of a private one.
+func publicKeyFile(private string) string { return strings.TrimSuffix(private, ".key") + ".pub" }
 
 // passwordIn gives the password that stands in a DSN. One that the environment or
 // the password file would give without it is found there later too.
@@ -558,6 +594,9 @@ It opens the repositories when the key file is lost; losing both loses every bac
 
     %s
 `, v.RecoveryKey)
+		}
+		if v.ProofPublicKey != "" {
+			fmt.Fprintf(w, "\nWhat restores and verifications show is signed. Keep a copy of the public key\nsomewhere else, to check it with: %s\n", v.ProofPublicKey)
 		}
 		if len(v.SQL) == 0 {
 			fmt.Fprintf(w, "\nWAL archiving is set up. Next: salvor backup\n")

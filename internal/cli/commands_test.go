@@ -62,7 +62,7 @@ func has(t *testing.T, doc map[string]any, names ...string) {
 func (s *site) testInitPlan(t *testing.T) {
 	doc := s.must(t, "init", s.DSN(), "--repo", "local="+s.url(), "--plan")
 	has(t, doc, "config_file", "cluster", "system_id", "data_dir", "would_write", "repositories")
-	want := []any{filepath.Join(s.dir, "salvor.key"), s.config}
+	want := []any{filepath.Join(s.dir, "salvor.key"), filepath.Join(s.dir, "salvor.proof.key"), filepath.Join(s.dir, "salvor.proof.pub"), s.config}
 	if diff := cmp.Diff(want, doc["would_write"]); diff != "" {
 		t.Errorf("what it would write (-want +got):\n%s", diff)
 	}
@@ -86,6 +86,9 @@ func (s *site) testInit(t *testing.T) {
 		!cmp.Equal(v.Repositories, []initRepository{{"local", s.url(), true, true}}) {
 		t.Errorf("%+v", v)
 	}
+	if v.ProofPublicKey != filepath.Join(s.dir, "salvor.proof.pub") {
+		t.Errorf("the public key is in %q", v.ProofPublicKey)
+	}
 	if !strings.HasPrefix(v.RecoveryKey, "AGE-SECRET-KEY-1") {
 		t.Errorf("the recovery key is %q", v.RecoveryKey)
 	}
@@ -97,7 +100,8 @@ func (s *site) testInit(t *testing.T) {
 		t.Errorf("the marker is %+v, %v; init says %s", m, err, v.Incarnation)
 	}
 	// PostgreSQL's user runs archive_command, and owns what that needs.
-	for name, mode := range map[string]os.FileMode{s.config: 0o640, filepath.Join(s.dir, "salvor.key"): 0o600, s.repo: 0} {
+	for name, mode := range map[string]os.FileMode{s.config: 0o640, filepath.Join(s.dir, "salvor.key"): 0o600,
+		filepath.Join(s.dir, "salvor.proof.key"): 0o600, filepath.Join(s.dir, "salvor.proof.pub"): 0o644, s.repo: 0} {
 		info, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)

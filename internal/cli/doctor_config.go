@@ -24,6 +24,10 @@ func configurationChecks() []check {
 			why: "archive_command runs as that user, and fails if it cannot read the configuration and the keys",
 		},
 		{
+			name: "proof_key", title: "key that signs proofs", probe: probeProofKey,
+			why: "what is not signed proves nothing to anybody who does not trust the repository",
+		},
+		{
 			name: "copies", title: "number of repositories", probe: probeCopies,
 			why: "of everything that matters there should be three copies, on two kinds of storage, one of them elsewhere",
 		},
@@ -79,6 +83,7 @@ func secretFiles(c *config.Config) []string {
 		add(r.Key)
 	}
 	add(c.Postgres.Password)
+	add(c.Proof.Key)
 	return files
 }
 
@@ -106,6 +111,19 @@ func probeServerUser(ctx context.Context, e *examination, _ *examined, v *verdic
 	}
 	if v.result == checkOK {
 		v.say("%s reads the configuration and the keys", a.name)
+	}
+}
+
+// probeProofKey looks whether proofs are signed. Without, everything works.
+func probeProofKey(ctx context.Context, e *examination, _ *examined, v *verdict) {
+	signer, err := signerOf(ctx, e.c)
+	switch {
+	case err != nil:
+		v.warn("put the file back, or, if it is lost, draw a new one: "+e.command("init"), "proofs are kept without a signature: %v", err)
+	case signer == nil:
+		v.warn(noSignerFix(e.c), "there is none: proofs are kept without a signature")
+	default:
+		v.say("%s; `salvor proof key` prints the public one", signer.Public().ID()[:16])
 	}
 }
 

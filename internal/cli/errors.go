@@ -82,6 +82,7 @@ type sentinel struct {
 func sentinels() []sentinel {
 	return []sentinel{
 		{catalog.ErrNoBackup, exitNotFound, "no_backup", "`salvor backups list` shows those that there are"},
+		{catalog.ErrNoProof, exitNotFound, "no_proof", "`salvor proof list` shows those that there are"},
 		{catalog.ErrNoPlace, exitNotNow, "not_initialised", "`salvor init` makes a place for the cluster in its repositories"},
 		{catalog.ErrNoMarker, exitNotNow, "not_initialised", "`salvor init` makes a place for the cluster in its repositories"},
 		{fetch.ErrAbsent, exitAbsent, "absent", ""},

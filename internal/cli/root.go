@@ -24,6 +24,7 @@ func commands(s *session) []*cobra.Command {
 		backupCommand(s),
 		backupsCommand(s),
 		jobCommand(s),
+		proofCommand(s),
 		restoreCmd(s),
 		verifyCommand(s),
 		statusCommand(s),
