@@ -19,6 +19,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/restore"
 	"github.com/salvor-dr/salvor/internal/store"
 	storeopen "github.com/salvor-dr/salvor/internal/store/open"
+	"github.com/salvor-dr/salvor/internal/verify/trial"
 	"github.com/salvor-dr/salvor/internal/wal/archive"
 	"github.com/salvor-dr/salvor/internal/wal/fetch"
 )
@@ -126,6 +127,8 @@ func engineFailure(err error, f *failure) bool {
 		inUse     *expire.InUse
 		exit      *server.ExitError
 		damage    *repo.Damage
+		noRoom    *trial.NoRoom
+		unfit     *trial.Unfit
 	)
 	set := func(exit int, code, hint string) bool {
 		f.exit, f.code, f.hint = exit, code, hint
@@ -156,6 +159,10 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitRepository, "damaged", "it is only a lock: if no backup or removal of this cluster runs on any host, remove that object from the repository")
 	case errors.As(err, &inUse):
 		return set(exitNotNow, "in_use", "wait until it has ended: salvor job show "+inUse.By)
+	case errors.As(err, &noRoom):
+		return set(exitNotNow, "no_room", "make room there, or name another directory: verify.scratch_dir")
+	case errors.As(err, &unfit):
+		return set(exitNotNow, "scratch_unfit", "name another directory: verify.scratch_dir")
 	case errors.As(err, &exit):
 		return set(exitFailed, "server_ended", "")
 	case conn.Unavailable(err):

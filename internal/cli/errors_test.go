@@ -21,6 +21,7 @@ import (
 	"github.com/salvor-dr/salvor/internal/restore"
 	"github.com/salvor-dr/salvor/internal/store"
 	storeopen "github.com/salvor-dr/salvor/internal/store/open"
+	"github.com/salvor-dr/salvor/internal/verify/trial"
 	"github.com/salvor-dr/salvor/internal/wal/archive"
 	"github.com/salvor-dr/salvor/internal/wal/fetch"
 )
@@ -46,6 +47,8 @@ func TestErrorsOfEngines(t *testing.T) {
 		{catalog.ErrNoPlace, 4, "not_initialised", true},
 		{catalog.ErrNoMarker, 4, "not_initialised", true},
 		{&expire.LastBackup{ID: "b1"}, 4, "last_backup", true},
+		{&trial.NoRoom{Dir: "/var/tmp", Need: 2 << 30, Have: 1 << 30}, 4, "no_room", true},
+		{&trial.Unfit{Dir: "/var/tmp", Reason: "x"}, 4, "scratch_unfit", true},
 		{fetch.ErrAbsent, 6, "absent", false},
 		{archive.ErrForeign, 1, "foreign_file", true},
 		{archive.ErrCodec, 1, "codec_fault", true},

@@ -37,7 +37,7 @@ type problem struct {
 func (s *site) verify(code int, args ...string) verified {
 	s.t.Helper()
 	var v verified
-	s.ends(code, append([]string{"verify", "-o", "json"}, args...)...).decode(s.t, &v)
+	s.ends(code, append([]string{"verify", "-o", "json", "--level", "data"}, args...)...).decode(s.t, &v)
 	if v.OK != (code == exitDone) {
 		s.t.Errorf("it ends with %d, and says %+v", code, v)
 	}
@@ -110,7 +110,11 @@ func TestVerifyDrill(t *testing.T) {
 		{"the footer of a pack", func(*site) []string { p := largest("/packs/"); return flip(p, sizeOf(t, p)-30) }, "objects", "damaged", true},
 		{"the header of a pack", func(*site) []string { return flip(largest("/packs/"), 70) }, "objects", "damaged", true},
 		{"a pack is gone", func(*site) []string { return remove(largest("/packs/")) }, "objects", "missing", true},
-		{"a pack is cut", func(*site) []string { p := largest("/packs/"); writeFile(t, p, readFile(t, p)[:sizeOf(t, p)-9]); return []string{p} }, "objects", "wrong_size", true},
+		{"a pack is cut", func(*site) []string {
+			p := largest("/packs/")
+			writeFile(t, p, readFile(t, p)[:sizeOf(t, p)-9])
+			return []string{p}
+		}, "objects", "wrong_size", true},
 		{"two packs are exchanged", func(*site) []string { p := s.objects("/packs/"); return exchange(p[0], p[1]) }, "objects", "", true},
 		{"a head", func(*site) []string { return flip(part(second.ID, "head"), 200) }, "objects", "damaged", true},
 		{"a file table", func(*site) []string { return flip(part(first.ID, "files"), 300) }, "objects", "damaged", true},
@@ -123,7 +127,11 @@ func TestVerifyDrill(t *testing.T) {
 			return []string{p}
 		}, "objects", "damaged", true},
 		{"the WAL of a backup is gone", func(*site) []string { return remove(segment(first.StartLSN, 0)) }, "objects", "wal_hole", true},
-		{"the WAL of a backup is cut", func(*site) []string { p := segment(second.StartLSN, 0); writeFile(t, p, readFile(t, p)[:500]); return []string{p} }, "objects", "wal_damaged", true},
+		{"the WAL of a backup is cut", func(*site) []string {
+			p := segment(second.StartLSN, 0)
+			writeFile(t, p, readFile(t, p)[:500])
+			return []string{p}
+		}, "objects", "wal_damaged", true},
 		{"the WAL of a backup", func(*site) []string { return flip(segment(first.StartLSN, 0), 300) }, "data", "wal_damaged", true},
 		{"later WAL is gone", func(*site) []string { return remove(segment(second.StopLSN, 2)) }, "objects", "wal_hole", false},
 		{"later WAL", func(*site) []string { return flip(segment(second.StopLSN, 2), 300) }, "data", "wal_damaged", false},
