@@ -16,6 +16,14 @@
 // it back. What a live backup has stored itself has no head yet either: Sweep, which
 // is the only one to look for such packs, holds the lock of backups.
 //
+// The same holds for who restores a backup, or holds one: they announce it, and then look
+// for tombstones. A restore's announcement counts for a time after it, since the server
+// that it made needs the WAL.
+//
+// Run applies a policy: it surveys what there is, lets decide, and removes backups and WAL,
+// all with the lock of removals held. WAL goes from its beginning on, after it was written
+// up to where it goes: what is missing before that is not lost.
+//
 // Removals hold a lock of their own: two at once could each leave the last backup to
 // the other.
 package expire

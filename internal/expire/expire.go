@@ -24,6 +24,8 @@ const Grace = 36 * time.Hour
 type Removed struct {
 	Objects int
 	Bytes   uint64
+	Backups []string // by Run
+	Kept    []error  // by Run: why backups stayed that were to go
 }
 
 // LastBackup says that a removal was refused because nothing would be left to
@@ -33,15 +35,6 @@ type LastBackup struct{ ID string }
 // Error implements error.
 func (e *LastBackup) Error() string {
 	return fmt.Sprintf("backup %s is the only one of its cluster: without it nothing can be recovered", e.ID)
-}
-
-// InUse says that a removal was refused because a backup that is being made continues
-// the one to be removed.
-type InUse struct{ ID, By string }
-
-// Error implements error.
-func (e *InUse) Error() string {
-	return fmt.Sprintf("backup %s is the parent of backup %s, which is being made", e.ID, e.By)
 }
 
 // Options say where to remove.
@@ -56,7 +49,7 @@ type Options struct {
 
 // Delete removes one backup; a backup may run meanwhile. Its own head may be damaged. It
 // fails with catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one
-// and that is not allowed, with *InUse if a backup that is being made continues it, with
+// and that is not allowed, with *InUse, *BeingRead or *Held if it is to stay for now, with
 // *catalog.NeedsUnknown if another cannot be read and may need anything, and with
 // *lock.Held while another removal runs. A backup that is damaged itself goes before
 // *catalog.NeedsUnknown is given; what else it named goes with a later removal.
@@ -170,28 +163,6 @@ func (r *removal) choose(ctx context.Context, id string) ([]string, error) {
 		return keys, nil // it goes in any case, or of two such backups none could; its packs wait
 	}
 	return keys, catalog.KnowNeeds(ctx, r.Objects, unreadable)
-}
-
-// free fails with *InUse if a backup that is being made continues the given one.
-func (r *removal) free(ctx context.Context, id string) error {
-	running, err := catalog.ReadRunning(ctx, r.Objects, r.Place)
-	if err != nil {
-		return err
-	}
-	for _, b := range running {
-		if b.Parent != id {
-			continue
-		}
-		state, err := r.Locks.Look(ctx, r.Place.BackupLock())
-		if errors.Is(err, lock.ErrNotHeld) || err == nil && state.Life == lock.Gone {
-			return nil // it was cut off
-		}
-		if err != nil {
-			return fmt.Errorf("whether backup %s, which continues it, is being made is not known: %w", b.ID, err)
-		}
-		return &InUse{id, b.ID}
-	}
-	return nil
 }
 
 // leftovers removes what no backup needs and none is under way to need.

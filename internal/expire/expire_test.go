@@ -42,6 +42,7 @@ type depot struct {
 	packs []pack.Info
 	made  map[string][]int // backups, and the packs that they name
 	cut   map[int]bool     // packs that a backup adopts that was cut off
+	shape func(*catalog.Head)
 }
 
 var errKilled = errors.New("killed")
@@ -119,6 +120,9 @@ func (d *depot) addBackup(head bool, names ...int) string {
 			d.t.Fatal(err)
 		}
 		return id
+	}
+	if d.shape != nil {
+		d.shape(&h)
 	}
 	if err := catalog.WriteHead(ctx, d.o.Objects, h); err != nil {
 		d.t.Fatal(err)

@@ -1,0 +1,106 @@
+package expire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/salvor-dr/salvor/internal/catalog"
+	"github.com/salvor-dr/salvor/internal/repo/lock"
+)
+
+// InUse says that a removal was refused because a backup that is being made continues
+// the one to be removed.
+type InUse struct{ ID, By string }
+
+// Error implements error.
+func (e *InUse) Error() string {
+	return fmt.Sprintf("backup %s is the parent of backup %s, which is being made", e.ID, e.By)
+}
+
+// BeingRead says that a removal was refused because a restore reads the backup, or did
+// until a moment ago: its server may need the WAL that follows.
+type BeingRead struct {
+	ID    string
+	Until time.Time // unless who reads it says so again
+}
+
+// Error implements error.
+func (e *BeingRead) Error() string {
+	return fmt.Sprintf("backup %s is being restored, or was a moment ago", e.ID)
+}
+
+// Held says that a removal was refused because the backup is held.
+type Held struct{ catalog.Hold }
+
+// Error implements error.
+func (e *Held) Error() string {
+	return fmt.Sprintf("backup %s is held by %s since %s: %s", e.BackupID, e.Owner, e.At.UTC().Format(time.RFC3339), e.Reason)
+}
+
+// free fails with *InUse, *BeingRead or *Held if the backup is to stay for now.
+func (r *removal) free(ctx context.Context, id string) error {
+	why, err := uses(ctx, r.Options)
+	if err != nil {
+		return err
+	}
+	return why[id]
+}
+
+// uses says for each backup of a place that must stay for now why that is.
+func uses(ctx context.Context, o Options) (map[string]error, error) {
+	why := map[string]error{}
+	holds, err := catalog.ReadHolds(ctx, o.Objects, o.Place)
+	if err != nil {
+		return nil, err
+	}
+	for id, h := range holds {
+		why[id] = &Held{h}
+	}
+	readings, err := readings(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for id, until := range readings {
+		why[id] = &BeingRead{id, until}
+	}
+	return why, parents(ctx, o, func(b catalog.Running) { why[b.Parent] = &InUse{b.Parent, b.ID} })
+}
+
+// readings says which backups of a place are read, and until when that counts.
+func readings(ctx context.Context, o Options) (map[string]time.Time, error) {
+	all, err := catalog.ReadReadings(ctx, o.Objects, o.Place)
+	if err != nil {
+		return nil, err
+	}
+	now, until := o.Clock.Now(), map[string]time.Time{}
+	for _, r := range all {
+		if end := r.Written.Add(catalog.ReadingLasts); end.After(now) && end.After(until[r.BackupID]) {
+			until[r.BackupID] = end
+		}
+	}
+	return until, nil
+}
+
+// parents calls use with each backup under way that continues another.
+func parents(ctx context.Context, o Options, use func(catalog.Running)) error {
+	running, err := catalog.ReadRunning(ctx, o.Objects, o.Place)
+	if err != nil {
+		return err
+	}
+	for _, b := range running {
+		if b.Parent == "" {
+			continue
+		}
+		state, err := o.Locks.Look(ctx, o.Place.BackupLock())
+		if errors.Is(err, lock.ErrNotHeld) || err == nil && state.Life == lock.Gone {
+			return nil // they were cut off
+		}
+		if err != nil {
+			return fmt.Errorf("whether backup %s, which continues %s, is being made is not known: %w", b.ID, b.Parent, err)
+		}
+		use(b)
+	}
+	return nil
+}
