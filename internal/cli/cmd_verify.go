@@ -93,6 +93,11 @@ func (s *session) verify(ctx context.Context, f verifyFlags, ids []string) error
 	if err != nil {
 		return err
 	}
+	a := s.announce(c, "verify", false)
+	return a.end(ctx, s.verifyAs(ctx, c, f, ids, a))
+}
+
+func (s *session) verifyAs(ctx context.Context, c *config.Config, f verifyFlags, ids []string, a *announcement) error {
 	if f.level == "" {
 		f.level = c.Verify.Level
 	}
@@ -102,6 +107,7 @@ func (s *session) verify(ctx context.Context, f verifyFlags, ids []string) error
 		return err
 	}
 	defer closeAll()
+	a.start(ctx)
 	if err := s.verifyAll(ctx, c, f, todo, &v); err != nil {
 		return err
 	}
