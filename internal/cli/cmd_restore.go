@@ -471,7 +471,8 @@ func (s *session) planRestore(ctx context.Context, c *config.Config, r *reposito
 	if found.Over {
 		v.Delta = viewOfDelta(found)
 	}
-	v.Estimate = s.estimate(ctx, c, r, restore.Work{Size: v.Restored, Replay: uint64(v.Replay), Delta: found.Over})
+	past := s.proven(ctx, c, r)
+	v.Estimate = past.estimate(c.Node.Name, restore.Work{Size: v.Restored, Replay: uint64(v.Replay), Delta: found.Over})
 	return s.out.document(v, v.details())
 }
 

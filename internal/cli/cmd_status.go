@@ -31,9 +31,13 @@ type statusView struct {
 	RecoverableTo   stamp            `json:"recoverable_to,omitzero"`
 	LastBackupAt    stamp            `json:"last_backup_at,omitzero"`
 	LastBackupID    string           `json:"last_backup_id,omitempty"`
+	LastProofAt     stamp            `json:"last_proof_at,omitzero"`
+	LastProofID     string           `json:"last_proof_id,omitempty"`
+	LastVerifiedAt  stamp            `json:"last_verified_at,omitzero"`
 	Jobs            []jobView        `json:"jobs"`
 	Repositories    []repositoryView `json:"repositories"`
 	Problems        []string         `json:"problems"`
+	Warnings        []string         `json:"warnings"` // which leave ok as it is
 }
 
 type serverView struct {
@@ -45,10 +49,16 @@ type serverView struct {
 }
 
 type componentView struct {
-	Name       string   `json:"name"`
-	Kind       string   `json:"kind"`
-	RPOSeconds *float64 `json:"rpo_seconds,omitempty"`
-	OK         bool     `json:"ok"`
+	Name         string   `json:"name"`
+	Kind         string   `json:"kind"`
+	RTOObjective *float64 `json:"rto_objective_seconds,omitempty"`
+	RTOMeasured  *float64 `json:"rto_measured_seconds,omitempty"`
+	MeasuredAt   stamp    `json:"rto_measured_at,omitzero"`
+	// Estimate is how long a restore to now would take.
+	Estimate     *estimateView `json:"rto_estimate,omitempty"`
+	RPOObjective *float64      `json:"rpo_objective_seconds,omitempty"`
+	RPOSeconds   *float64      `json:"rpo_seconds,omitempty"`
+	OK           bool          `json:"ok"`
 }
 
 type repositoryView struct {
@@ -65,20 +75,23 @@ func (s *session) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Jobs: []jobView{}, Repositories: []repositoryView{}}
+	v := statusView{OK: true, Cluster: c.Cluster, Problems: []string{}, Warnings: []string{}, Jobs: []jobView{}, Repositories: []repositoryView{}}
 	srv := s.askServer(ctx, c)
 	v.Server = stateOf(srv)
 	for _, p := range srv.problems() {
 		v.problem("%s", p)
 	}
-	var rpo *float64
+	database := componentView{Name: c.Cluster, Kind: "database"}
 	for _, rc := range c.Repositories {
-		lag := s.repositoryState(ctx, c, rc, srv, &v)
-		if rpo == nil || lag != nil && *lag < *rpo {
-			rpo = lag
+		lag := s.repositoryState(ctx, c, rc, srv, &v, &database)
+		if database.RPOSeconds == nil || lag != nil && *lag < *database.RPOSeconds {
+			database.RPOSeconds = lag
 		}
 	}
-	v.Components = []componentView{{Name: c.Cluster, Kind: "database", RPOSeconds: rpo, OK: v.OK}}
+	v.unproven(s.clock.Now())
+	v.objectives(c.Objectives.Database, &database)
+	database.OK = v.OK
+	v.Components = []componentView{database}
 	if err := s.out.document(v, v.details()); err != nil {
 		return err
 	}
@@ -112,7 +125,7 @@ func stateOf(a asked) serverView {
 
 // repositoryState adds what a repository can give back, and says how much time
 // would be lost, if that is known.
-func (s *session) repositoryState(ctx context.Context, c *config.Config, rc config.Repository, srv asked, v *statusView) *float64 {
+func (s *session) repositoryState(ctx context.Context, c *config.Config, rc config.Repository, srv asked, v *statusView, database *componentView) *float64 {
 	out := repositoryView{Name: rc.Name, URL: rc.URL}
 	defer func() { v.Repositories = append(v.Repositories, out) }()
 	r, err := s.openRepository(ctx, rc)
@@ -138,6 +151,7 @@ func (s *session) repositoryState(ctx context.Context, c *config.Config, rc conf
 	for _, p := range w.Problems {
 		v.problem("repository %s: %s", rc.Name, p)
 	}
+	v.addProven(s.proven(ctx, c, r), w, c.Node.Name, database)
 	if !w.window.OK {
 		return w.LagSeconds
 	}
@@ -165,11 +179,7 @@ func (v statusView) details() details {
 		d = append(d, detail{"recoverable", formatMoment(v.RecoverableFrom) + " to " + formatMoment(v.RecoverableTo)},
 			detail{"last backup", formatTime(time.Time(v.LastBackupAt)) + "  " + v.LastBackupID})
 	}
-	for _, c := range v.Components {
-		if c.RPOSeconds != nil {
-			d = append(d, detail{"would be lost now", formatDuration(secondsOf(*c.RPOSeconds))})
-		}
-	}
+	d = append(d, v.provenDetails()...)
 	for _, j := range v.Jobs {
 		d = append(d, detail{"backup under way", fmt.Sprintf("%s  %s, into %s", j.ID, j.short(), j.Repository)})
 	}
@@ -182,6 +192,9 @@ func (v statusView) details() details {
 	}
 	for _, p := range v.Problems {
 		d = append(d, detail{"problem", p})
+	}
+	for _, w := range v.Warnings {
+		d = append(d, detail{"warning", w})
 	}
 	return d
 }

@@ -24,6 +24,10 @@ func recoveryChecks() []check {
 			why: "WAL alone restores nothing, and the older the backup, the longer its replay takes",
 		},
 		{
+			name: "last_proof", title: "last restore that was proven", probe: probeLastProof,
+			why: "a backup that was never restored is a hope",
+		},
+		{
 			name: "recovery_window", title: "what can be recovered", each: true, needs: []string{"repository_opens"}, probe: probeWindow,
 			why: "a segment that is missing cuts off all that comes after it, up to the next backup",
 		},
@@ -71,6 +75,41 @@ func probeLastBackup(ctx context.Context, e *examination, _ *examined, v *verdic
 		v.warn(fix, "%s in repository %s is %s old", last.ID, repository, formatDuration(age))
 	default:
 		v.say("%s in repository %s, %s old", last.ID, repository, formatDuration(max(age, 0)))
+	}
+}
+
+// probeLastProof looks for a restore that was seen to work, and for verifications that
+// found problems.
+func probeLastProof(ctx context.Context, e *examination, _ *examined, v *verdict) {
+	last, _, _, err := e.newest(ctx)
+	if err != nil || last.ID == "" {
+		v.skip("there is no backup that could be restored")
+		return
+	}
+	var restored catalog.Proof
+	for _, r := range e.opened() {
+		p := e.proven(ctx, e.c, r.open)
+		if p.restored.StartedAt.After(restored.StartedAt) {
+			restored = p.restored
+		}
+		life, err := e.life(ctx, e.c, r.open)
+		if err != nil {
+			continue // other checks tell of it
+		}
+		for _, h := range life.Backups {
+			if failed := p.backups[h.ID].Failed; failed.ID != "" {
+				v.problem(e.command("proof show "+failed.ID), "repository %s: verification of backup %s at level %s found problems", r.Name, h.ID, failed.Level)
+			}
+		}
+	}
+	fix := e.command("verify --level restore")
+	switch age := e.clock.Now().Sub(restored.StartedAt); {
+	case restored.ID == "":
+		v.warn(fix, "no backup was ever restored, as far as is known")
+	case age > provenAgeMax:
+		v.warn(fix, "%s, %s old", restored.ID, formatDuration(age))
+	default:
+		v.say("%s, %s old, of backup %s", restored.ID, formatDuration(max(age, 0)), restored.BackupID)
 	}
 }
 

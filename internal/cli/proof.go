@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -91,17 +92,43 @@ func signerOf(ctx context.Context, c *config.Config) (*proof.Signer, error) {
 	return signer, nil
 }
 
-// verifications are what the proofs of a repository tell of backups. Without those that
-// cannot be read, which are told of as warnings, the backups are there all the same.
-func (s *session) verifications(ctx context.Context, c *config.Config, r *repository) catalog.Verifications {
-	all, unreadable, err := catalog.ReadVerifications(ctx, r.objects, c.Cluster)
+// proven is what the proofs of a repository tell.
+type proven struct {
+	backups  catalog.Verifications
+	measured []catalog.Proof // of restores, the newest; the last is the newest
+	restored catalog.Proof   // the newest of those out of which a server came that reached its target
+	verified catalog.Proof   // the newest verification that has passed
+}
+
+// proven reads the proofs of a repository. Without those that cannot be read, which are
+// told of as warnings, the backups are there all the same.
+func (s *session) proven(ctx context.Context, c *config.Config, r *repository) proven {
+	v := proven{backups: catalog.Verifications{}}
+	unreadable, err := catalog.WalkProofs(ctx, r.objects, c.Cluster, func(p catalog.SignedProof) { v.add(p.Proof) })
 	if err != nil {
 		unreadable = append(unreadable, err)
 	}
 	for _, err := range unreadable {
 		s.log.Warn(fmt.Sprintf("going on without what was proven: %v", err), "repository", r.name)
 	}
-	return all
+	return v
+}
+
+// add counts a proof that was written after those before.
+func (v *proven) add(p catalog.Proof) {
+	v.backups.Add(p)
+	if p.CopySeconds > 0 {
+		if len(v.measured) == proofsRead {
+			v.measured = slices.Delete(v.measured, 0, 1)
+		}
+		v.measured = append(v.measured, p)
+	}
+	if p.OK && p.RecoveredTo != 0 {
+		v.restored = p
+	}
+	if p.OK && p.Kind == catalog.VerifyProof {
+		v.verified = p
+	}
 }
 
 // provenDetails say what is known of a backup.
@@ -130,16 +157,10 @@ type estimateView struct {
 	Here         bool     `json:"this_host"`
 }
 
-// estimate says how long a restore would take, by those before; nil if none tells.
-func (s *session) estimate(ctx context.Context, c *config.Config, r *repository, w restore.Work) *estimateView {
-	past, unreadable, err := catalog.ReadProofs(ctx, r.objects, c.Cluster, proofsRead)
-	if err != nil {
-		unreadable = append(unreadable, err)
-	}
-	for _, err := range unreadable {
-		s.log.Warn(fmt.Sprintf("estimating without a restore that was measured: %v", err), "repository", r.name)
-	}
-	e, ok := restore.EstimateTime(w, c.Node.Name, past)
+// estimate says how long a restore would take on a host, by those before; nil if none
+// tells.
+func (v *proven) estimate(host string, w restore.Work) *estimateView {
+	e, ok := restore.EstimateTime(w, host, v.measured)
 	if !ok {
 		return nil
 	}

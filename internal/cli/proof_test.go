@@ -86,7 +86,8 @@ func TestProofKept(t *testing.T) {
 	t.Parallel()
 	s, log, r, o := measuring("debug", nil)
 	c := &config.Config{Cluster: "main", Node: config.Node{Name: "db1"}}
-	if v := s.estimate(t.Context(), c, r, restore.Work{Size: 1, Replay: 1}); v != nil {
+	past := s.proven(t.Context(), c, r)
+	if v := past.estimate("db1", restore.Work{Size: 1, Replay: 1}); v != nil {
 		t.Errorf("without history: %+v", v)
 	}
 	began := s.clock.Now()
@@ -118,7 +119,8 @@ func TestProofKept(t *testing.T) {
 	if p := got[0]; p.Target != "" || p.RecoveredTo != pg.LSN(0) || p.ReplaySeconds != 0 {
 		t.Errorf("a standby never reaches an end: %+v", p)
 	}
-	v := s.estimate(t.Context(), c, r, restore.Work{Size: 200, Replay: 100})
+	past = s.proven(t.Context(), c, r)
+	v := past.estimate("db1", restore.Work{Size: 200, Replay: 100})
 	if v == nil || v.Copy != 16 || *v.Replay != 4 || v.Measurements != 1 || !v.Here {
 		t.Errorf("%+v", v)
 	}
@@ -156,7 +158,8 @@ func TestEstimateWithoutRepository(t *testing.T) {
 		}
 		return nil
 	})
-	if v := s.estimate(t.Context(), &config.Config{Cluster: "main"}, r, restore.Work{}); v != nil || !strings.Contains(log.String(), "a cable was pulled") {
+	past := s.proven(t.Context(), &config.Config{Cluster: "main"}, r)
+	if v := past.estimate("db1", restore.Work{}); v != nil || !strings.Contains(log.String(), "a cable was pulled") {
 		t.Errorf("%+v, %s", v, log)
 	}
 }
