@@ -109,6 +109,12 @@ func TestUnattended(t *testing.T) {
 	}
 	b.take()
 
+	s.ok("verify", "--level", "objects", made.ID)
+	names, events, pings = b.take()
+	if d := cmp.Diff([]string{"verify.start", "verify.success"}, names); d != "" || pings != 0 || !bytes.Contains(events[1].Result, []byte(made.ID)) {
+		t.Errorf("%d pings, %s; %s", pings, events[1].Result, d)
+	}
+
 	s.ends(exitNotNow, "restore", "--to", s.cluster.Dir)
 	names, events, pings = b.take()
 	if d := cmp.Diff([]string{"restore.start", "restore.failure"}, names); d != "" || pings != 0 {
