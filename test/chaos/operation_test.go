@@ -21,6 +21,7 @@ type job struct {
 	args    []string
 	steps   []step
 	endless bool         // it does not end by itself
+	copy    *copied      // that it makes, if it is a restore
 	after   func(result) // looks at what is left, and takes note of it
 	again   func()       // the same once more, which must succeed
 	end     func()       // removes what was only for this
@@ -45,6 +46,7 @@ func operations() []operation {
 		{3, func(s *site) *job { return s.fetchJob(s.anySegment(), filepath.Join(s.freshDir(), "RECOVERYXLOG")) }},
 		{6, func(s *site) *job { return s.restoreJob(false) }},
 		{3, func(s *site) *job { return s.restoreJob(true) }},
+		{4, (*site).deltaJob},
 	}
 }
 
@@ -354,7 +356,41 @@ func (s *site) restoreOf(r *repository, b *backup, start bool) *job {
 			c.compare()
 		}
 	}
-	j.end = c.end
+	j.copy, j.end = c, c.end
+	return j
+}
+
+// deltaJob restores a backup over another one. Until the note is there, the other is.
+func (s *site) deltaJob() *job {
+	s.t.Helper()
+	r := s.anyRepository()
+	from, to := s.anyBackup(r, 1), s.anyBackup(r, 1)
+	if from == nil {
+		return nil
+	}
+	j := s.restoreOf(r, to, false)
+	c := j.copy
+	before := s.ok("restore", "--to", c.dir, "--repo", r.name, "--backup", from.ID, "--immediate")
+	j.name, j.args = "restore --delta", append(j.args, "--delta", "--yes")
+	j.steps = slices.DeleteFunc(j.steps, func(st step) bool { return st.name == "file" })
+	j.after = func(res result) {
+		c.settle()
+		got := c.state()
+		if res.done() && got != complete {
+			s.failf("restored, and not complete: %s", res)
+		}
+		if got == unfinished {
+			c.refusesToStart()
+		}
+	}
+	j.again = func() {
+		s.finishRestore(c, j.args)
+		if s.rng.IntN(3) == 0 {
+			c.up()
+			c.compare()
+		}
+	}
+	s.usual[j.name] = before.took
 	return j
 }
 
