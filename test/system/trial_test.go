@@ -2,6 +2,7 @@ package system
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -313,6 +314,18 @@ func TestTrialIsCleanedUp(t *testing.T) {
 	text := string(readFile(t, s.config))
 	writeFile(t, s.config, []byte(strings.Replace(text, "pg_sleep(600) IS NULL", "true", 1)))
 	s.prove(exitDone, scratch).sound(t, 1)
+
+	if os.Geteuid() == 0 {
+		// As root the server runs as the owner of the cluster's directory.
+		r := &running{cmd: exec.Command(program, "-c", s.config, "verify", "-o", "json"), text: "verify, as root"}
+		res := s.finish(s.start(r))
+		var v proven
+		res.decode(t, &v)
+		v.sound(t, 1)
+		if left, err := os.ReadDir(scratch); res.code != exitDone || err != nil || len(left) > 0 {
+			t.Errorf("as root: %s, and it leaves %v, %v", res, left, err)
+		}
+	}
 }
 
 // serversIn are the processes that work in a directory.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -264,6 +265,23 @@ func TestDamageIsFound(t *testing.T) {
 			}
 			if !slices.ContainsFunc(r.Problems, func(p catalog.Problem) bool { return p.File == d.file }) {
 				t.Errorf("they do not name %s: %+v", d.file, r.Problems)
+			}
+		})
+	}
+}
+
+// The oldest and the newest release take the settings, and have what is asked of them.
+func TestReleases(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{pg.OldestMajor, pg.NewestMajor} {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
+			pgtest.FindBin(t, major)
+			s := newSource(t, pgtest.Options{Major: major}, "CREATE TABLE orders AS SELECT 1 AS id; CREATE INDEX ON orders (id)")
+			s.Stop(server.Fast)
+			r := s.try(t, s.options(t))
+			if !r.OK() || len(r.Checks) != 6 || slices.ContainsFunc(r.Checks, func(c catalog.Check) bool { return !c.OK && !c.Skipped }) {
+				t.Errorf("checks %+v, problems %+v", r.Checks, r.Problems)
 			}
 		})
 	}
