@@ -71,7 +71,7 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 	for _, e := range lost {
 		unreadable = append(unreadable, fmt.Errorf("repository %s: the backups of %w", r.name, e))
 	}
-	proven := s.proven(ctx, c, r).backups
+	proven := s.verifications(ctx, c, r)
 	for _, o := range origins {
 		heads, bad, err := catalog.ListHeads(ctx, r.objects, o.Place())
 		if err != nil {

@@ -114,6 +114,11 @@ func (s *session) proven(ctx context.Context, c *config.Config, r *repository) p
 	return v
 }
 
+// verifications are what the proofs of a repository tell of backups.
+func (s *session) verifications(ctx context.Context, c *config.Config, r *repository) catalog.Verifications {
+	return s.proven(ctx, c, r).backups
+}
+
 // add counts a proof that was written after those before.
 func (v *proven) add(p catalog.Proof) {
 	v.backups.Add(p)
