@@ -15,6 +15,8 @@ type Options struct {
 	// IDs are the backups of the place to verify; nil means all that it has.
 	IDs   []string
 	Level catalog.VerifyLevel // VerifyObjects, or else everything up to VerifyData
+	// WALOnly leaves packs out: who has repaired WAL has looked at them before.
+	WALOnly bool
 
 	Workers int // packs and segments that are read at the same time
 	Clock   clock.Clock

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -101,6 +102,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		{manifestStage, v.find}, {manifestStage, v.lists}, {packStage, v.present},
 		{packStage, v.readPacks}, {fileStage, v.digests}, {walStage, v.wal}, {packStage, v.blame},
 	} {
+		if o.WALOnly && (step.stage == packStage || step.stage == fileStage) {
+			continue
+		}
 		since := o.Clock.Now()
 		if err := step.do(ctx); err != nil {
 			return Report{}, err
@@ -205,6 +209,36 @@ func (v *verification) forgetRemoved(ctx context.Context) error {
 	}
 	v.backups = slices.DeleteFunc(v.backups, func(b *backup) bool { return b == nil })
 	return nil
+}
+
+// Again gives a report with what another one says of the WAL, which was looked at alone.
+func (r Report) Again(wal Report) Report {
+	of := func(p catalog.Problem) bool {
+		return strings.Contains(p.Object, "/wal/") || p.Kind == WALHole || p.Kind == WALDamaged
+	}
+	notOf := func(p catalog.Problem) bool { return !of(p) }
+	mix := func(before, now []catalog.Problem) []catalog.Problem {
+		return append(slices.DeleteFunc(slices.Clone(before), of), slices.DeleteFunc(slices.Clone(now), notOf)...)
+	}
+	r.Problems = mix(r.Problems, wal.Problems)
+	r.Took += wal.Took
+	r.Read += wal.Read
+	r.Backups = slices.Clone(r.Backups)
+	for i, b := range r.Backups {
+		j := slices.IndexFunc(wal.Backups, func(w Backup) bool { return w.ID == b.ID })
+		if j < 0 {
+			continue // removed meanwhile
+		}
+		b.Problems = mix(b.Problems, wal.Backups[j].Problems)
+		b.Checks = slices.Clone(b.Checks)
+		for _, c := range wal.Backups[j].Checks {
+			if k := slices.IndexFunc(b.Checks, func(o catalog.Check) bool { return o.Name == c.Name }); c.Name == string(walStage) && k >= 0 {
+				b.Checks[k] = c
+			}
+		}
+		r.Backups[i] = b
+	}
+	return r
 }
 
 // result gives what was found of a backup.

@@ -53,11 +53,18 @@ type Writer struct {
 // replaced. The identity must be fresh, from repo.NewID: it binds this one
 // attempt to a key.
 func (o *Objects) Create(ctx context.Context, id repo.ID, name string, kind Kind) (*Writer, error) {
+	return o.Replace(ctx, id, name, kind, "")
+}
+
+// Replace is Create over an object of the given version that is damaged, the only kind
+// that may be replaced. Commit takes its place in one step, or fails with
+// store.ErrChanged if it is not there any more. Without a version it is Create.
+func (o *Objects) Replace(ctx context.Context, id repo.ID, name string, kind Kind, over store.Version) (*Writer, error) {
 	head, aead, err := newHeader(id, name, kind, o.ring)
 	if err != nil {
 		return nil, fmt.Errorf("sealing %s: %w", name, err)
 	}
-	out, err := o.store.Create(ctx, name, store.CreateOptions{IfAbsent: true})
+	out, err := o.store.Create(ctx, name, store.CreateOptions{IfAbsent: over == "", IfMatch: over})
 	if err != nil {
 		return nil, fmt.Errorf("creating %s: %w", name, err)
 	}
