@@ -35,6 +35,7 @@ import (
 type verifyFlags struct {
 	latest      bool
 	all         bool
+	repair      bool
 	level       string
 	repository  string
 	workers     int
@@ -63,7 +64,12 @@ to verify.checks. It takes the time of a restore, gives way to everything else o
 host, and leaves nothing behind.
 
 It exits 3 if anything is wrong, with a list of what that is and what is lost by it.
-Each verification leaves a record in the repository.`,
+Each verification leaves a record in the repository.
+
+--repair mends WAL segments and histories that are missing or damaged in one repository
+from another that has them whole; it says which, and exits 3 all the same. Nothing else
+is in more than one repository: instead of a damaged backup make a new one, which takes
+nothing from packs that a verification found damaged.`,
 		Args: positional("[ID...]"),
 	}
 	fl := cmd.Flags()
@@ -72,6 +78,7 @@ Each verification leaves a record in the repository.`,
 	choiceVar(cmd, &f.level, "level", []string{string(catalog.VerifyObjects), string(catalog.VerifyData), string(catalog.VerifyRestore)}, "how far to go (else verify.level)")
 	f.level = ""
 	fl.Lookup("level").DefValue = "" // it is the configuration's
+	fl.BoolVar(&f.repair, "repair", false, "mend what is damaged in one repository from another that has it whole")
 	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else all)")
 	fl.IntVar(&f.workers, "workers", 0, "objects read at the same time (else backup.workers)")
 	fl.IntVar(&f.max, "max", 0, "verify at most so many backups (0: no limit)")
@@ -101,7 +108,7 @@ func (s *session) verifyAs(ctx context.Context, c *config.Config, f verifyFlags,
 	if f.level == "" {
 		f.level = c.Verify.Level
 	}
-	v := verifyView{OK: true, Level: f.level, Backups: []verifiedView{}, Problems: []problemView{}}
+	v := verifyView{OK: true, Level: f.level, Backups: []verifiedView{}, Problems: []problemView{}, Repaired: []repairedView{}}
 	todo, unseen, closeAll, err := s.chooseToVerify(ctx, c, f, ids)
 	if err != nil {
 		return err
@@ -302,8 +309,16 @@ func (s *session) verifyBatch(ctx context.Context, c *config.Config, f verifyFla
 	if level == catalog.VerifyRestore {
 		first = catalog.VerifyObjects
 	}
-	report, err := verify.Run(ctx, verify.Options{Objects: b.repository.objects, Place: b.place, IDs: b.ids, Level: first, Workers: workers, Clock: s.clock,
-		Events: verify.Events{Phase: phase.begin, Progress: phase.progress, Warn: func(m string) { s.log.Warn(m) }}})
+	o := verify.Options{Objects: b.repository.objects, Place: b.place, IDs: b.ids, Level: first, Workers: workers, Clock: s.clock,
+		Events: verify.Events{Phase: phase.begin, Progress: phase.progress, Warn: func(m string) { s.log.Warn(m) }}}
+	report, err := verify.Run(ctx, o)
+	if err == nil && f.repair && !report.OK() {
+		var mended []verify.Repaired
+		report, mended, err = s.repair(ctx, c, b.repository, o, report)
+		for _, m := range mended {
+			v.OK, v.Repaired = false, append(v.Repaired, repairedView{b.repository.name, m})
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -337,7 +352,8 @@ type verifyView struct {
 	Level   string         `json:"level"`
 	Backups []verifiedView `json:"backups"`
 	// Problems are those that no backup has: of the WAL after them, above all.
-	Problems []problemView `json:"problems"`
+	Problems []problemView  `json:"problems"`
+	Repaired []repairedView `json:"repaired"`
 }
 
 // problemView is a problem of a repository.
@@ -389,10 +405,14 @@ func (v verifyView) failure() error {
 			bad = append(bad, b.ID)
 		}
 	}
-	if len(bad) == 0 {
-		return foundProblem("the backups can be restored; a new one begins a new recovery window: salvor backup", "the WAL or the repository has %d problems; the first: %s", n, inWords(v.Problems[0].Problem))
+	switch {
+	case len(bad) > 0:
+	case len(v.Problems) == 0:
+		return v.repairedFailure()
+	default:
+		return foundProblem("the backups can be restored; WAL may be whole in another repository: salvor verify --repair; a new backup begins a new recovery window: salvor backup", "the WAL or the repository has %d problems; the first: %s", n, inWords(v.Problems[0].Problem))
 	}
-	return foundProblem("restore from another backup or repository, and make a new backup: salvor backup --kind full", "%d problems; damaged: %s", n, strings.Join(bad, ", "))
+	return foundProblem("damaged WAL may be whole in another repository: salvor verify --repair; instead of a damaged backup make a new one: salvor backup", "%d problems; damaged: %s", n, strings.Join(bad, ", "))
 }
 
 // inWords puts a problem into words.
@@ -443,6 +463,9 @@ func (v verifyView) writeTo(w io.Writer) error {
 	}
 	for _, p := range v.Problems {
 		d = append(d, detail{p.Repository, inWords(p.Problem)})
+	}
+	for _, m := range v.Repaired {
+		d = append(d, detail{m.Repository, fmt.Sprintf("repaired %s, from %s", m.Object, m.From)})
 	}
 	if len(d) == 0 {
 		return nil

@@ -18,7 +18,11 @@ type verified struct {
 	OK       bool      `json:"ok"`
 	Level    string    `json:"level"`
 	Problems []problem `json:"problems"`
-	Backups  []struct {
+	Repaired []struct {
+		Object string `json:"object"`
+		From   string `json:"from"`
+	} `json:"repaired"`
+	Backups []struct {
 		ID       string    `json:"id"`
 		OK       bool      `json:"ok"`
 		Level    string    `json:"level"`
@@ -36,6 +40,9 @@ type problem struct {
 
 func (s *site) verify(code int, args ...string) verified {
 	s.t.Helper()
+	if !slices.Contains(args, "--level") {
+		args = append(args, "--level", "data") // a restore is another test's
+	}
 	var v verified
 	s.ends(code, append([]string{"verify", "-o", "json", "--level", "data"}, args...)...).decode(s.t, &v)
 	if v.OK != (code == exitDone) {
@@ -266,4 +273,46 @@ func TestVerifyUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("took %s", time.Since(began))
+}
+
+// WAL that one repository has lost comes from the other, and is told of; then both are
+// sound, and the first restores by itself.
+func TestVerifyRepair(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	c := pgtest.New(t, pgtest.Options{WALSegmentMB: 1, Settings: map[string]string{"archive_mode": "on"}})
+	s := siteOf(t, c, siteOptions{init: []string{"--repo", "far=file://" + filepath.Join(c.TempDir(t), "far")}})
+	c.Set("archive_command", s.archiveCommand)
+	c.Exec("CREATE TABLE note AS SELECT i FROM generate_series(1, 30000) i")
+	s.backup()
+	c.Exec("INSERT INTO note SELECT i FROM generate_series(1, 20000) i")
+	s.archiveAll()
+	s.verify(exitDone)
+	segments := slices.DeleteFunc(s.objects("/wal/00000001/"), func(p string) bool { return strings.Contains(filepath.Base(p), ".") })
+	slices.Sort(segments)
+	lost := segments[len(segments)-3:]
+	s.damage(lost[0], 500)
+	writeFile(t, lost[1], readFile(t, lost[1])[:700])
+	s.damage(lost[2], -3)
+	if v := s.verify(exitProblem); len(v.Problems)+len(v.Backups[0].Problems) != 3 || len(v.Repaired) > 0 {
+		t.Errorf("without --repair: %+v", v)
+	}
+	var names []string
+	for _, p := range lost {
+		names = append(names, strings.TrimPrefix(p, s.repo+"/"))
+	}
+	v := s.verify(exitProblem, "--repair")
+	for _, r := range v.Repaired {
+		if i := slices.Index(names, r.Object); i < 0 || r.From != "far" {
+			t.Errorf("it says %+v", r)
+		}
+	}
+	if len(v.Repaired) != len(names) || len(v.Problems) > 0 || !v.Backups[0].OK {
+		t.Errorf("with --repair: %+v", v)
+	}
+	s.verify(exitDone)
+	r := s.restore("--repo", "repo1")
+	if n := value[int](t, r, "SELECT count(*) FROM public.note"); n != 50000 {
+		t.Errorf("%d rows", n)
+	}
 }
