@@ -13,6 +13,7 @@
 //
 //   - backup: a full backup of the running cluster
 //   - restore: that backup into an empty directory
+//   - verify: what the tool checks of the backup and its WAL without restoring it
 //   - push, fetch: WAL segments one after the other, one command each, as the
 //     server's archiver and its recovery run them
 //

@@ -57,6 +57,14 @@ func (b *bench) backUpAndRestore(ctx context.Context, t tool, repeat int, gb flo
 	if err := b.note(t, "backup", repeat, gb, bytes, u, more); err != nil {
 		return err
 	}
+	if v, ok := t.(verifier); ok {
+		if u, _, err = b.measure(ctx, v.verify(b), t.about().Env); err != nil {
+			return err
+		}
+		if err := b.note(t, "verify", repeat, gb, bytes, u, map[string]float64{}); err != nil {
+			return err
+		}
+	}
 	if err := b.user.makeDir(b.dest()); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func TestPgBackRests(t *testing.T) {
 		}
 	}
 	alone := &pgBackRest{program: pgBackRestProgram{path: "pgbackrest"}, codec: "zst", baseline: true}
-	if diff := cmp.Diff([]string{"backup", "restore", "push", "fetch", "incremental", "restore-last", "restore-full"}, alone.about().Baseline); diff != "" {
+	if diff := cmp.Diff([]string{"backup", "restore", "verify", "push", "fetch", "incremental", "restore-last", "restore-full"}, alone.about().Baseline); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -45,6 +45,7 @@ var columns = []column{
 var stepTitles = map[string]string{
 	"backup":  "Full backup",
 	"restore": "Restore",
+	"verify":  "Verify, of the backup and its WAL",
 	"push":    "WAL push, one segment a command",
 	"fetch":   "WAL fetch, one segment a command",
 

@@ -63,7 +63,7 @@ func (t *pgBackRest) about() about {
 	case t.block:
 		a.Baseline = chainSteps
 	default:
-		a.Baseline = []string{"backup", "restore", "push", "fetch"}
+		a.Baseline = []string{"backup", "restore", "verify", "push", "fetch"}
 		if !t.program.incrementalByBlock() {
 			a.Baseline = append(a.Baseline, chainSteps...)
 		}
@@ -114,6 +114,8 @@ func (t *pgBackRest) incremental(b *bench) []string { return t.command(b, "--typ
 func (t *pgBackRest) restore(b *bench, dest string) []string {
 	return t.command(b, "--pg1-path="+dest, "--archive-mode=off", "restore")
 }
+
+func (t *pgBackRest) verify(b *bench) []string { return t.command(b, "verify") }
 
 func (t *pgBackRest) ready(*bench, string) error { return nil }
 

@@ -61,6 +61,10 @@ func (t *salvorTool) restore(b *bench, dest string) []string {
 	return t.command(b, "restore", "--to", dest, "--latest", "--workers", strconv.Itoa(t.workers))
 }
 
+func (t *salvorTool) verify(b *bench) []string {
+	return t.command(b, "verify", "--level", "data", "--workers", strconv.Itoa(t.workers))
+}
+
 func (t *salvorTool) ready(*bench, string) error { return nil }
 
 func (t *salvorTool) push(b *bench, _ string) []string  { return t.command(b, "wal", "push") }

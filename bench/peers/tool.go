@@ -57,6 +57,11 @@ type waiter interface {
 	stopped(stdout []byte) (time.Time, error)
 }
 
+// verifier is a tool that reads its backups and WAL, and checks them.
+type verifier interface {
+	verify(b *bench) []string
+}
+
 // counter is a tool that tells of a backup which pages it read and stored.
 type counter interface {
 	counted(stdout []byte) (pageCount, error)
