@@ -56,8 +56,8 @@ func TestReadings(t *testing.T) {
 	id := w.backup("000001", 1, at(1, 0x28), at(1, 0x8000), minute(1))
 	r, err := WriteReading(ctx, w.objects, testPlace, Reading{BackupID: id, For: "restore", Host: "did", PID: 7, Began: minute(3)})
 	w.must(err)
-	w.put(testPlace.readingsPrefix()+"letter", []byte("dear repository"))
-	w.put(testPlace.readingsPrefix()+id+"-letter", []byte("dear repository"))
+	w.put(testPlace.readingsPrefix(false)+"letter", []byte("dear repository"))
+	w.put(testPlace.readingsPrefix(false)+id+"-letter", []byte("dear repository"))
 	flip(w, testPlace.readingName(r))
 	all, err := ReadReadings(ctx, w.objects, testPlace)
 	w.must(err)
@@ -75,6 +75,12 @@ func TestReadings(t *testing.T) {
 	if err := NotRemoved(ctx, w.objects, testPlace, id); !errors.Is(err, ErrNoBackup) {
 		t.Errorf("without a head: %v", err)
 	}
+	replay, err := WriteReading(ctx, w.objects, testPlace, Reading{BackupID: id, Replaying: true})
+	w.must(err)
+	if all, err := ReadReadings(ctx, w.objects, testPlace); err != nil || len(all) != 2 || !all[1].Replaying || all[1].ID != replay.ID {
+		t.Errorf("%v, %v", all, err)
+	}
+	w.must(RemoveReading(ctx, w.objects, testPlace, replay))
 	w.must(RemoveReading(ctx, w.objects, testPlace, r))
 	if all, err := ReadReadings(ctx, w.objects, testPlace); err != nil || len(all) != 0 {
 		t.Errorf("%v, %v", all, err)

@@ -65,7 +65,12 @@ func (p Place) proofsPrefix() string { return p.Prefix() + "proofs/" }
 func (p Place) HoldsPrefix() string { return p.Prefix() + "holds/" }
 
 // readingsPrefix is what the names of the marks of restores begin with.
-func (p Place) readingsPrefix() string { return p.Prefix() + "reading/" }
+func (p Place) readingsPrefix(replaying bool) string {
+	if replaying {
+		return p.Prefix() + "replaying/"
+	}
+	return p.Prefix() + "reading/"
+}
 
 func (p Place) purgedPrefix() string { return p.Prefix() + "purged/" }
 

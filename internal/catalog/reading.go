@@ -22,6 +22,9 @@ type Reading struct {
 	PID      int       `json:"pid"`
 	Began    time.Time `json:"began"`
 	Written  time.Time `json:"-"` // by the store's clock
+	// Replaying says that the backup was read, and a server that was made of it may need
+	// the WAL that follows, but not the backup.
+	Replaying bool `json:"-"`
 }
 
 // ReadingLasts is how long a reading counts after it was written: longer than a network
@@ -30,7 +33,7 @@ type Reading struct {
 const ReadingLasts = 24 * time.Hour
 
 func (p Place) readingName(r Reading) string {
-	return p.readingsPrefix() + r.BackupID + "-" + r.ID.String()
+	return p.readingsPrefix(r.Replaying) + r.BackupID + "-" + r.ID.String()
 }
 
 // WriteReading makes the mark, with a new ID.
@@ -48,18 +51,21 @@ func RemoveReading(ctx context.Context, objects *seal.Objects, p Place, r Readin
 // not open them: which backup is read stands in their names.
 func ReadReadings(ctx context.Context, objects *seal.Objects, p Place) ([]Reading, error) {
 	var all []Reading
-	for o, err := range objects.Store().List(ctx, p.readingsPrefix(), store.ListOptions{}) {
-		if err != nil {
-			return nil, fmt.Errorf("looking for restores under way: %w", err)
+	for _, replaying := range []bool{false, true} {
+		prefix := p.readingsPrefix(replaying)
+		for o, err := range objects.Store().List(ctx, prefix, store.ListOptions{}) {
+			if err != nil {
+				return nil, fmt.Errorf("looking for restores under way: %w", err)
+			}
+			name := strings.TrimPrefix(o.Key, prefix)
+			cut := max(0, strings.LastIndexByte(name, '-'))
+			backup, text := name[:cut], strings.TrimPrefix(name[cut:], "-")
+			id, err := repo.ParseID(text)
+			if err != nil || !ValidBackupID(backup) {
+				continue // not ours
+			}
+			all = append(all, Reading{ID: id, BackupID: backup, Written: o.ModTime, Replaying: replaying})
 		}
-		name := strings.TrimPrefix(o.Key, p.readingsPrefix())
-		cut := max(0, strings.LastIndexByte(name, '-'))
-		backup, text := name[:cut], strings.TrimPrefix(name[cut:], "-")
-		id, err := repo.ParseID(text)
-		if err != nil || !ValidBackupID(backup) {
-			continue // not ours
-		}
-		all = append(all, Reading{ID: id, BackupID: backup, Written: o.ModTime})
 	}
 	return all, nil
 }

@@ -20,8 +20,8 @@ import (
 func backupsCommand(s *session) *cobra.Command {
 	var name string
 	list := backupsListCommand(s, &name)
-	cmd := group("backups", "List, show and delete backups", groupDaily,
-		list, backupsShowCommand(s, &name), backupsDeleteCommand(s, &name))
+	cmd := group("backups", "List, show, hold and delete backups", groupDaily,
+		list, backupsShowCommand(s, &name), backupsHoldCommand(s, &name), backupsReleaseCommand(s, &name), backupsDeleteCommand(s, &name))
 	cmd.RunE = list.RunE // without a word behind it, list
 	cmd.PersistentFlags().StringVar(&name, "repo", "", "`name` of the repository (else all, or the first)")
 	return cmd
@@ -33,6 +33,8 @@ type stored struct {
 	repo string
 	// proven is what the repository's proofs tell of it.
 	proven catalog.Verification
+	hold   *catalog.Hold // nil if it is not held
+	keptBy []string      // rules of the retention policy
 }
 
 // allBackups lists the backups of the cluster in the named repository, or in all,
@@ -72,18 +74,23 @@ func (s *session) backupsIn(ctx context.Context, c *config.Config, rc config.Rep
 		unreadable = append(unreadable, fmt.Errorf("repository %s: the backups of %w", r.name, e))
 	}
 	proven := s.verifications(ctx, c, r)
+	read := map[catalog.Place][]*catalog.Head{}
 	for _, o := range origins {
 		heads, bad, err := catalog.ListHeads(ctx, r.objects, o.Place())
 		if err != nil {
 			return nil, nil, err
 		}
+		read[o.Place()] = heads
 		all = slices.Grow(all, len(heads))
 		for _, h := range heads {
-			all = append(all, stored{h, r.name, proven[h.ID]})
+			all = append(all, stored{head: h, repo: r.name, proven: proven[h.ID]})
 		}
 		for _, e := range bad {
 			unreadable = append(unreadable, &unreadableIn{r.name, e})
 		}
+	}
+	if len(lost) == 0 && len(all) > 0 {
+		s.sayKept(ctx, c, r, all, read, proven)
 	}
 	return all, unreadable, nil
 }
@@ -142,10 +149,11 @@ func backupsListCommand(s *session, name *string) *cobra.Command {
 // listed is a backup in the list.
 type listed stored
 
-func (l *listed) view() any { return viewOfListed(*l.head, l.repo, l.proven) }
+func (l *listed) view() any { return viewOfListed(*l.head, (*stored)(l)) }
 
-func viewOfListed(h catalog.Head, repository string, proven catalog.Verification) listedView {
-	v := listedView{backupView: viewOfBackup(h, repository), KeptBy: []string{}}
+func viewOfListed(h catalog.Head, b *stored) listedView {
+	proven := b.proven
+	v := listedView{backupView: viewOfBackup(h, b.repo), Held: b.hold != nil, KeptBy: slices.Concat([]string{}, b.keptBy)}
 	if best := proven.Best; best.ID != "" {
 		v.VerifiedAt, v.VerifiedLevel = new(stamp(best.At)), new(string(best.Level))
 	}
@@ -167,14 +175,18 @@ func (all backupsTable) writeTo(w io.Writer) error {
 	for _, b := range all {
 		h := b.head
 		t.rows = append(t.rows, []string{h.ID, string(h.Kind), formatTime(h.StoppedAt), formatBytes(int64(h.Size)), formatBytes(int64(h.Stored)),
-			formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), string(b.proven.Best.Level), b.repo, remarks(*h, b.proven)})
+			formatDuration(secondsOf(h.Seconds)), fmt.Sprint(h.Timeline), h.StopLSN.String(), string(b.proven.Best.Level), b.repo, remarks(b)})
 	}
 	return t.writeTo(w)
 }
 
-func remarks(h catalog.Head, proven catalog.Verification) string {
+func remarks(b stored) string {
+	h := b.head
 	var r []string
-	if proven.Failed.ID != "" {
+	if b.hold != nil {
+		r = append(r, "held")
+	}
+	if b.proven.Failed.ID != "" {
 		r = append(r, "VERIFICATION FAILED")
 	}
 	if h.WALIncluded {
@@ -210,8 +222,8 @@ func backupsShowCommand(s *session, name *string) *cobra.Command {
 				Checksums        bool                 `json:"data_checksums"`
 				Files            uint64               `json:"file_count"`
 				Program          string               `json:"salvor_version"`
-			}{viewOfListed(h, b.repo, b.proven), h.Tablespaces, viewsOfSlots(h.Slots), filesElsewhere(h.Needs), h.Checksums, h.FileCount, h.Program}
-			return s.out.document(view, showDetails(h, b.repo, b.proven))
+			}{viewOfListed(h, &b), h.Tablespaces, viewsOfSlots(h.Slots), filesElsewhere(h.Needs), h.Checksums, h.FileCount, h.Program}
+			return s.out.document(view, append(showDetails(h, b.repo, b.proven), keptDetails(b)...))
 		}),
 	}
 }
@@ -277,6 +289,9 @@ cluster is not deleted unless --last says so. A backup that is damaged can be de
 			b, err := s.toDelete(ctx, c, *name, args[0])
 			if err != nil {
 				return err
+			}
+			if b.hold != nil {
+				return &expire.Held{Hold: *b.hold}
 			}
 			if err := s.keepsAnother(ctx, c, b); err != nil && !last {
 				return err // before anybody is asked to confirm it

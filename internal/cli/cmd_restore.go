@@ -110,6 +110,12 @@ func (s *session) restoreAs(ctx context.Context, c *config.Config, f restoreFlag
 	if err := s.chooseLife(c, &o); err != nil {
 		return err
 	}
+	done, err := s.reading(ctx, c, r, choice, o.Target)
+	if err != nil {
+		return err
+	}
+	replays := false // a server that is started later, or goes on
+	defer func() { done(ctx, replays) }()
 	a.start(ctx)
 	proof := s.newProof(c, r.name, catalog.RestoreProof, o.Choice.Backup.ID)
 	o.Confirm = func(present datadir.Control) error {
@@ -135,6 +141,7 @@ func (s *session) restoreAs(ctx context.Context, c *config.Config, f restoreFlag
 		}
 	}
 	v := viewOfRestore(o, r.name, res)
+	replays = !f.start || o.Standby
 	if f.start {
 		began := s.clock.Now()
 		started, err := s.start(ctx, start)

@@ -41,6 +41,7 @@ func TestCommands(t *testing.T) {
 		{"wal status", s.testWALStatus},
 		{"wal push and fetch", s.testPushFetch},
 		{"restore", s.testRestore},
+		{"backups hold and expire", s.testExpire},
 		{"backups delete", s.testDelete},
 	} {
 		if !t.Run(part.name, part.test) {
@@ -367,7 +368,7 @@ func (s *site) testBackups(t *testing.T) {
 	item := list.Items[0]
 	item["format_version"] = 1 // the list has it
 	has(t, item, append(backupFields, "verified_at", "verified_level", "restore_seconds", "held", "kept_by")...)
-	if item["held"] != false || !cmp.Equal(item["kept_by"], any([]any{})) || item["verified_at"] != nil {
+	if item["held"] != false || !cmp.Equal(item["kept_by"].([]any)[0], any("window")) || item["verified_at"] != nil {
 		t.Errorf("%v", item)
 	}
 	id := item["id"].(string)
@@ -524,6 +525,79 @@ func (s *site) testRestore(t *testing.T) {
 	if doc["target"] != "immediate" || doc["recovered_to_lsn"] != nil || doc["restored_bytes"].(float64) <= 0 {
 		t.Errorf("%v", doc)
 	}
+}
+
+// testExpire holds a backup, makes others, and applies policies.
+func (s *site) testExpire(t *testing.T) {
+	type decided struct {
+		ID      string
+		Removed bool
+		KeptBy  []string `json:"kept_by"`
+	}
+	type view struct {
+		Repositories []struct {
+			Backups        []decided
+			RemovedBackups int    `json:"removed_backups"`
+			Segments       int    `json:"removed_segments"`
+			Freed          uint64 `json:"freed_bytes"`
+		}
+	}
+	first := s.must(t, "backups", "list")["items"].([]any)[0].(map[string]any)["id"].(string)
+	var ids []string
+	for range 3 {
+		ids = append(ids, s.must(t, "backup")["id"].(string))
+	}
+	s.here("backups", "hold", first, "-o", "json").failedWith(t, exitUsage, "usage")
+	if doc := s.must(t, "backups", "hold", first, "--reason", "audit"); doc["held"] != true || !strings.Contains(doc["owner"].(string), "@") || doc["reason"] != "audit" {
+		t.Errorf("%v", doc)
+	}
+	s.here("backups", "hold", first, "--reason", "again", "-o", "json").failedWith(t, exitNotNow, "held")
+	if _, hint := s.here("--yes", "backups", "delete", first, "-o", "json").failedWith(t, exitNotNow, "held"); !strings.Contains(hint, "release "+first) {
+		t.Errorf("the hint is %q", hint)
+	}
+	shown := s.must(t, "backups", "show", first)
+	if shown["held"] != true || !cmp.Equal(shown["kept_by"].([]any)[0], any("window")) || !strings.Contains(s.here("backups", "show", first).stdout, ": audit\n") {
+		t.Errorf("%v", shown)
+	}
+
+	s.here("expire", "--daily", "3", "-o", "json").failedWith(t, exitUsage, "usage")
+	s.here("expire", "--plan", "--minimum", "0", "-o", "json").failedWith(t, exitUsage, "usage")
+	s.here("expire", "--plan", "--time-zone", "Nowhere", "-o", "json").failedWith(t, exitUsage, "usage")
+	plan := decoded[view](t, s.here("expire", "--plan", "-o", "json").stdout).Repositories[0]
+	if plan.RemovedBackups != 0 || len(plan.Backups) != 4 {
+		t.Errorf("the default policy: %+v", plan)
+	}
+	narrow := []string{"--window", "0s", "--daily", "0", "--weekly", "0", "--monthly", "0", "--minimum", "1"}
+	plan = decoded[view](t, s.here(append([]string{"expire", "--plan", "-o", "json"}, narrow...)...).stdout).Repositories[0]
+	var goes []string
+	for _, b := range plan.Backups {
+		if b.Removed {
+			goes = append(goes, b.ID)
+		}
+	}
+	// first was restored a moment ago, and its WAL may be needed.
+	if !cmp.Equal(goes, ids[:2]) || plan.Segments > 1 || plan.Freed == 0 || !cmp.Equal(plan.Backups[0].KeptBy, []string{"held", "in-use"}) {
+		t.Errorf("a narrow one: %+v", plan)
+	}
+	if text := s.here(append([]string{"expire", "--plan"}, narrow...)...).stdout; !strings.Contains(text, "- would be removed") || !strings.Contains(text, "policy: window 0s, minimum 1 (UTC)") {
+		t.Errorf("as text:\n%s", text)
+	}
+	defer changeFile(t, s.config, func(text string) string {
+		return text + "\nretention: {window: 0s, daily: 0, weekly: 0, monthly: 0, minimum: 1}\n"
+	})()
+	done := decoded[view](t, s.here("expire", "-o", "json").stdout).Repositories[0]
+	if done.RemovedBackups != 2 || done.Freed == 0 {
+		t.Errorf("%+v", done)
+	}
+	again := decoded[view](t, s.here("expire", "-o", "json").stdout).Repositories[0]
+	if again.RemovedBackups != 0 || len(again.Backups) != 2 {
+		t.Errorf("again: %+v", again)
+	}
+	if doc := s.must(t, "backups", "release", first); doc["held"] != false {
+		t.Errorf("%v", doc)
+	}
+	s.here("backups", "release", first, "-o", "json").failedWith(t, exitNotFound, "not_held")
+	s.must(t, "--yes", "backups", "delete", ids[2])
 }
 
 func (s *site) testDelete(t *testing.T) {

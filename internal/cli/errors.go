@@ -96,6 +96,8 @@ func sentinels() []sentinel {
 		{syscall.ENOSPC, exitFailed, "no_space", "make room on the file system that the message names, and run it again"},
 		{syscall.EDQUOT, exitFailed, "no_space", "make room in the quota of the file system that the message names, and run it again"},
 		{store.ErrPermission, exitFailed, "store_permission", "run it as root or as PostgreSQL's user; if it was: is the storage read-only, or may the access key not do this?"},
+		{catalog.ErrHeld, exitNotNow, "held", "`salvor backups show` says by whom; `salvor backups release` ends that"},
+		{catalog.ErrNotHeld, exitNotFound, "not_held", "`salvor backups list` shows which are"},
 		{repo.ErrWrongKey, exitRepository, "wrong_key", "check `key` of the repository in the configuration"},
 		{repo.ErrUnknownFormat, exitRepository, "unknown_format", "a newer salvor may have written it: update this one"},
 		{repo.ErrNoRepository, exitRepository, "no_repository", "is its storage mounted? Only for a new repository: `salvor init` creates what is missing"},
@@ -125,6 +127,9 @@ func engineFailure(err error, f *failure) bool {
 		unknown   *archive.Unregistered
 		last      *expire.LastBackup
 		inUse     *expire.InUse
+		beingRead *expire.BeingRead
+		onHold    *expire.Held
+		going     *catalog.BeingRemoved
 		exit      *server.ExitError
 		damage    *repo.Damage
 		noRoom    *trial.NoRoom
@@ -157,6 +162,12 @@ func engineFailure(err error, f *failure) bool {
 		return set(exitNotNow, "last_backup", "make another backup first, or give --last")
 	case errors.As(err, &damage) && strings.HasPrefix(damage.Object, "locks/"):
 		return set(exitRepository, "damaged", "it is only a lock: if no backup or removal of this cluster runs on any host, remove that object from the repository")
+	case errors.As(err, &onHold):
+		return set(exitNotNow, "held", "`salvor backups release "+onHold.BackupID+"` ends that")
+	case errors.As(err, &beingRead):
+		return set(exitNotNow, "in_use", "wait until it has ended, and its server has replayed what it needs: until "+formatTime(beingRead.Until)+" it counts as in use")
+	case errors.As(err, &going):
+		return set(exitNotNow, "being_removed", "choose another backup, or run this again when the removal has ended")
 	case errors.As(err, &inUse):
 		return set(exitNotNow, "in_use", "wait until it has ended: salvor job show "+inUse.By)
 	case errors.As(err, &noRoom):

@@ -179,11 +179,11 @@ func TestListedProven(t *testing.T) {
 			`"verified_at":"2026-11-24T06:00:00.000000Z","verified_level":"data","restore_seconds":74,"failed_at":"2026-11-24T07:00:00.000000Z","failed_level":"restore"`, "VERIFICATION FAILED",
 			"verified  level data, 2026-11-24T06:00:00Z\nFAILED    level restore, 2026-11-24T07:00:00Z: salvor proof show 20261124T070000Z-000002\nrestored  2026-11-24T06:00:00Z, in 1m14s\n"},
 	} {
-		got, err := encode(viewOfListed(catalog.Head{}, "near", c.v))
+		got, err := encode(viewOfListed(catalog.Head{}, &stored{repo: "near", proven: c.v}))
 		if err != nil || !strings.Contains(string(got), c.json) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", what, err, got, c.json)
 		}
-		if got := remarks(catalog.Head{}, c.v); got != c.remarks {
+		if got := remarks(stored{head: &catalog.Head{}, proven: c.v}); got != c.remarks {
 			t.Errorf("%s: %q", what, got)
 		}
 		var text strings.Builder

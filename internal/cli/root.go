@@ -27,6 +27,7 @@ func commands(s *session) []*cobra.Command {
 		proofCommand(s),
 		restoreCmd(s),
 		verifyCommand(s),
+		expireCommand(s),
 		statusCommand(s),
 		walCommand(s),
 		initCommand(s),

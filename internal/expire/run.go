@@ -87,12 +87,32 @@ func (r *removal) apply(ctx context.Context, p Plan) error {
 	if err := r.finish(ctx); err != nil {
 		return err
 	}
+	if err := r.forget(ctx); err != nil {
+		return err
+	}
 	if len(p.Backups) > 0 {
 		if err := r.backups(ctx, p.Backups); err != nil {
 			return err
 		}
 	}
 	return r.purge(ctx, p)
+}
+
+// forget removes the marks of restores that have not counted for as long as they did.
+func (r *removal) forget(ctx context.Context) error {
+	all, err := catalog.ReadReadings(ctx, r.Objects, r.Place)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if r.Clock.Now().Sub(m.Written) < 2*catalog.ReadingLasts {
+			continue
+		}
+		if err := catalog.RemoveReading(ctx, r.Objects, r.Place, m); err != nil {
+			return fmt.Errorf("removing the mark of a restore that ended long ago: %w", err)
+		}
+	}
+	return nil
 }
 
 // backups removes backups, some at once.
@@ -145,7 +165,7 @@ func (r *removal) together(ctx context.Context, ids, keys []string) error {
 		return err
 	}
 	// After the tombstone: who begins to use one from now on sees that.
-	why, err := uses(ctx, r.Options)
+	why, err := uses(ctx, r.Options, true)
 	if err != nil {
 		return errors.Join(err, catalog.RemoveTombstone(context.WithoutCancel(ctx), r.Objects, r.Place, stone.ID))
 	}
@@ -171,7 +191,7 @@ func (r *removal) purge(ctx context.Context, p Plan) error {
 	if err := catalog.WritePurged(ctx, r.Objects, r.Place, r.Clock.Now(), p.Purged); err != nil {
 		return err
 	}
-	reading, err := readings(ctx, r.Options)
+	reading, err := readings(ctx, r.Options, true)
 	if err != nil {
 		return err
 	}

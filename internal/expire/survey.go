@@ -21,6 +21,11 @@ type SurveyOptions struct {
 	Locks   *lock.Locks
 	Cluster string
 	Clock   clock.Clock
+
+	// Heads are the backups of places, if they were read already; else they are read.
+	Heads map[catalog.Place][]*catalog.Head
+	// Proven is what proofs tell, if they were read already.
+	Proven catalog.Verifications
 }
 
 // Survey is what a repository has of a cluster, as far as it matters to what is kept.
@@ -58,8 +63,11 @@ func Look(ctx context.Context, o SurveyOptions) (*Survey, error) {
 		}
 		return nil
 	})
-	var proven catalog.Verifications
+	proven := o.Proven
 	g.Go(func() (err error) {
+		if proven != nil {
+			return nil
+		}
 		proven, s.Doubts, err = catalog.ReadVerifications(gctx, o.Objects, o.Cluster)
 		return err
 	})
@@ -97,9 +105,13 @@ func Look(ctx context.Context, o SurveyOptions) (*Survey, error) {
 
 // backups adds those of a place, with what is known of who uses them.
 func (s *Survey) backups(ctx context.Context, o SurveyOptions, p catalog.Place, place *retention.Place) error {
-	heads, unreadable, err := catalog.ListHeads(ctx, o.Objects, p)
-	if err != nil {
-		return err
+	heads, known := o.Heads[p]
+	var unreadable []error
+	var err error
+	if !known {
+		if heads, unreadable, err = catalog.ListHeads(ctx, o.Objects, p); err != nil {
+			return err
+		}
 	}
 	s.Unreadable = append(s.Unreadable, unreadable...)
 	place.Unreadable = len(unreadable) > 0
@@ -108,7 +120,7 @@ func (s *Survey) backups(ctx context.Context, o SurveyOptions, p catalog.Place, 
 	if err != nil {
 		return err
 	}
-	reading, err := readings(ctx, opt)
+	reading, err := readings(ctx, opt, true)
 	if err != nil {
 		return err
 	}

@@ -39,17 +39,19 @@ func (e *Held) Error() string {
 	return fmt.Sprintf("backup %s is held by %s since %s: %s", e.BackupID, e.Owner, e.At.UTC().Format(time.RFC3339), e.Reason)
 }
 
-// free fails with *InUse, *BeingRead or *Held if the backup is to stay for now.
+// free fails with *InUse, *BeingRead or *Held if the backup is to stay for now. A server
+// that replays does not need it.
 func (r *removal) free(ctx context.Context, id string) error {
-	why, err := uses(ctx, r.Options)
+	why, err := uses(ctx, r.Options, false)
 	if err != nil {
 		return err
 	}
 	return why[id]
 }
 
-// uses says for each backup of a place that must stay for now why that is.
-func uses(ctx context.Context, o Options) (map[string]error, error) {
+// uses says for each backup of a place that must stay for now why that is; with replaying
+// also for those whose WAL a server may need.
+func uses(ctx context.Context, o Options, replaying bool) (map[string]error, error) {
 	why := map[string]error{}
 	holds, err := catalog.ReadHolds(ctx, o.Objects, o.Place)
 	if err != nil {
@@ -58,7 +60,7 @@ func uses(ctx context.Context, o Options) (map[string]error, error) {
 	for id, h := range holds {
 		why[id] = &Held{h}
 	}
-	readings, err := readings(ctx, o)
+	readings, err := readings(ctx, o, replaying)
 	if err != nil {
 		return nil, err
 	}
@@ -68,15 +70,16 @@ func uses(ctx context.Context, o Options) (map[string]error, error) {
 	return why, parents(ctx, o, func(b catalog.Running) { why[b.Parent] = &InUse{b.Parent, b.ID} })
 }
 
-// readings says which backups of a place are read, and until when that counts.
-func readings(ctx context.Context, o Options) (map[string]time.Time, error) {
+// readings says which backups of a place are read, and until when that counts; with
+// replaying also those whose WAL a server may need.
+func readings(ctx context.Context, o Options, replaying bool) (map[string]time.Time, error) {
 	all, err := catalog.ReadReadings(ctx, o.Objects, o.Place)
 	if err != nil {
 		return nil, err
 	}
 	now, until := o.Clock.Now(), map[string]time.Time{}
 	for _, r := range all {
-		if end := r.Written.Add(catalog.ReadingLasts); end.After(now) && end.After(until[r.BackupID]) {
+		if end := r.Written.Add(catalog.ReadingLasts); (replaying || !r.Replaying) && end.After(now) && end.After(until[r.BackupID]) {
 			until[r.BackupID] = end
 		}
 	}
