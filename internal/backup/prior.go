@@ -27,6 +27,7 @@ type prior struct {
 	reader  *pack.Reader
 	footers *pack.Footers
 	stale   map[repo.ID]bool // packs whose live blocks are stored anew
+	damaged map[repo.ID]bool // of these, those that a verification found damaged
 	changes *summary.Map     // what the WAL changed since; nil where every page is read
 	bad     map[string]bool  // files with pages that did not check
 	strange map[pg.OID]bool  // databases that may not be those that the parent has
@@ -76,11 +77,41 @@ func (r *run) openPrior(ctx context.Context, h catalog.Head) (*prior, error) {
 	p.reader = pack.NewReader(r.Objects, r.place.PackName, catalog.PackInfos(p.packs))
 	p.footers = pack.NewFooters(p.reader, hashesHeld)
 	p.stale = stalePacks(p.packs, h.Size)
+	if err := r.avoidDamaged(ctx, p); err != nil {
+		return nil, err
+	}
 	for _, b := range h.Damaged {
 		p.bad[b.Path] = true
 	}
 	p.strange = others(h.Databases, r.head.Databases)
 	return p, nil
+}
+
+// avoidDamaged makes stale the packs that a verification found damaged: what they hold is
+// read from the cluster, and stored anew.
+func (r *run) avoidDamaged(ctx context.Context, p *prior) error {
+	damaged, unreadable, err := catalog.DamagedPacks(ctx, r.Objects, r.place)
+	if err != nil {
+		return fmt.Errorf("looking which packs were found damaged: %w", err)
+	}
+	for _, err := range unreadable {
+		r.Events.Warn(fmt.Sprintf("what it says of damaged packs is not known: %v", err))
+	}
+	p.damaged = map[repo.ID]bool{}
+	for _, n := range p.packs {
+		if damaged[n.ID] {
+			p.damaged[n.ID], p.stale[n.ID] = true, true
+		}
+	}
+	if n := len(p.damaged); n > 0 {
+		r.Events.Warn(fmt.Sprintf("nothing is taken from %d packs of backup %s that a verification found damaged: what is in them is stored anew", n, p.head.ID))
+	}
+	return nil
+}
+
+// mapDamaged says whether the map of a file is in a pack that was found damaged.
+func (p *prior) mapDamaged(f catalog.File) bool {
+	return slices.ContainsFunc(f.MapRefs, func(r repo.Ref) bool { return p.damaged[r.Pack] })
 }
 
 // others lists databases that were made or altered since. One that was dropped and made

@@ -432,7 +432,7 @@ func (w *worker) settle(ctx context.Context, f *file, out *catalog.File, m chunk
 		}
 		out.Digest.Add(old.Digest)
 		out.Digest.Sub(lost)
-		if slices.Equal(m.Runs, old.blocks.Runs) {
+		if slices.Equal(m.Runs, old.blocks.Runs) && !w.run.prior.mapDamaged(old.File) {
 			out.Map, out.MapRefs = old.Map, old.MapRefs
 			return nil
 		}

@@ -316,3 +316,27 @@ func TestVerifyRepair(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+// A backup after a verification that found a pack damaged takes nothing from it, and is
+// whole, as an incremental one.
+func TestVerifyThenBackup(t *testing.T) {
+	t.Parallel()
+	skipShort(t)
+	s := newSite(t, siteOptions{})
+	s.cluster.Exec(kilometre)
+	s.backup()
+	pack := slices.MaxFunc(s.objects("/packs/"), func(a, b string) int { return int(sizeOf(t, a) - sizeOf(t, b)) })
+	s.damage(pack, int(sizeOf(t, pack)/2))
+	blind := s.backup() // nobody knows of it
+	if v := s.verify(exitProblem, blind.ID); len(v.Backups) != 1 || v.Backups[0].OK {
+		t.Errorf("it adopted what is damaged, and %+v", v)
+	}
+	b := s.backup()
+	if b.Kind != "incremental" || b.Stored*2 < sizeOf(t, pack) {
+		t.Errorf("the backup after it was found: %+v", b)
+	}
+	s.verify(exitDone, b.ID)
+	if again := s.backup(); again.Kind != "incremental" || again.Stored > b.Stored/2 {
+		t.Errorf("the one after that stores it once more: %+v", again)
+	}
+}
