@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/pg"
@@ -65,6 +66,28 @@ type Check struct {
 	// Skipped says that it could not be made, for a reason that lies with the host: then
 	// it is not OK, and no problem of the backup.
 	Skipped bool `json:"skipped,omitempty"`
+}
+
+// String says it to people.
+func (p Problem) String() string {
+	parts := slices.DeleteFunc([]string{p.Kind, p.Object, p.File, p.Detail}, func(s string) bool { return s == "" })
+	return strings.Join(parts, ": ")
+}
+
+// String says it to people.
+func (c Check) String() string {
+	result := "ok"
+	switch {
+	case c.Skipped:
+		result = "skipped"
+	case !c.OK:
+		result = "NOT OK"
+	}
+	s := fmt.Sprintf("%s: %s, in %.1f s", c.Name, result, c.Seconds)
+	if c.Detail != "" {
+		s += "; " + c.Detail
+	}
+	return s
 }
 
 // Proof is the record of a restore or a verification that was done: what it was, what it

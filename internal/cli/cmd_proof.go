@@ -210,14 +210,10 @@ func (f *foundProof) details() details {
 		d = append(d, detail{"recovered to", fmt.Sprintf("%s (target: %s), %s of WAL in %s", f.RecoveredTo, f.Target, formatBytes(int64(f.Replayed)), formatDuration(secondsOf(f.ReplaySeconds)))})
 	}
 	for _, c := range f.Checks {
-		result := map[bool]string{true: "ok", false: "NOT OK"}[c.OK]
-		if c.Skipped {
-			result = "skipped"
-		}
-		d = append(d, detail{"check", strings.TrimSuffix(fmt.Sprintf("%s: %s, %s; %s", c.Name, result, formatDuration(secondsOf(c.Seconds)), c.Detail), "; ")})
+		d = append(d, detail{"check", c.String()})
 	}
 	for _, p := range f.Problems {
-		d = append(d, detail{"problem", strings.Join(slices.DeleteFunc([]string{p.Kind, p.Object, p.File, p.Detail}, func(s string) bool { return s == "" }), ": ")})
+		d = append(d, detail{"problem", p.String()})
 	}
 	d = append(d, detail{"signature", strings.TrimSpace(string(f.signature) + " " + strings.Join(f.Envelope.KeyIDs(), " "))})
 	if f.Previous != nil {

@@ -25,6 +25,7 @@ func commands(s *session) []*cobra.Command {
 		backupsCommand(s),
 		jobCommand(s),
 		proofCommand(s),
+		reportCommand(s),
 		restoreCmd(s),
 		verifyCommand(s),
 		expireCommand(s),
