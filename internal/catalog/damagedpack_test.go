@@ -18,13 +18,13 @@ func TestDamagedPacks(t *testing.T) {
 	at := 0
 	verified := func(id string, level VerifyLevel, packs ...repo.ID) {
 		t.Helper()
-		p := Proof{Kind: VerifyProof, BackupID: id, Level: level, OK: len(packs) == 0, StartedAt: minute(at)}
+		p := Proof{Kind: VerifyProof, BackupID: id, Level: level, OK: len(packs) == 0, StartedAt: minute(float64(at))}
 		for _, pack := range packs {
 			p.Problems = append(p.Problems, Problem{Kind: "damaged", Object: testPlace.PackName(pack)},
 				Problem{Kind: "damaged", Object: elsewhere.PackName(repo.ID{0xFF})}, Problem{Kind: "wal_hole", Object: testPlace.WALName(1, "000000010000000000000001")})
 		}
 		at++
-		_, err := WriteProof(t.Context(), w.objects, testPlace, p, minute(at), nil)
+		_, err := WriteProof(t.Context(), w.objects, testPlace, p, minute(float64(at)), nil)
 		w.must(err)
 	}
 	want := func(ids ...repo.ID) {
