@@ -224,6 +224,7 @@ func (r *results) page() string {
 		say("%s", markdown(t.rows))
 	}
 	say("%s", pageRelations)
+	say("%s", pageTrial)
 	say("## What we lose\n")
 	losses := r.losses()
 	if len(losses) == 0 {
