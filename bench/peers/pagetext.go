@@ -38,6 +38,9 @@ busy with other work, as its load average below tells.
   its repository. In this step WAL is archived by Salvor, and for all others
   by one cp that they share. That WAL tells what changed costs Salvor time when it archives, which is in the
   figures of WAL push.
+- **Verify** is ` + "`salvor verify --level data`" + `: everything decrypted, decoded and hashed, each page's checksum
+  compared, each file's blocks summed up, each WAL record parsed. pgBackRest's ` + "`verify`" + `, by what it reads and costs,
+  compares stored bytes with their checksums and does not decode them; MB/s count the database all the same.
 - **Everything is checked**: each tool's first restore is started, recovers with the tool's own
   restore command, and is compared with the original row by row; fetched WAL is compared byte by byte.
 - ` + "`sync s`" + ` is how long a sync of the file system took right after a restore: what the tool left to the
