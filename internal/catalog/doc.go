@@ -13,6 +13,8 @@
 //     blocks are; the pack list says which packs that takes.
 //   - The archive is the WAL of a place by timeline, and the histories that tie
 //     timelines together. A path is the way from a backup to a target through it.
+//   - A proof is the record of a restore or a verification, in a signed envelope. What
+//     the proofs tell of each backup is its Verification.
 //
 // Objects are named by Place; docs/format/README.md has the list.
 package catalog

@@ -100,6 +100,7 @@ type demoRestore struct {
 	Restored int64   `json:"restored_bytes"`
 	Seconds  float64 `json:"duration_seconds"`
 	Port     int     `json:"server_port"`
+	Proof    string  `json:"proof_id"`
 }
 
 // demo is the state of a play.
@@ -331,6 +332,9 @@ func (d *demo) recovery(ctx context.Context) (err error) {
 	}
 	d.view.RTO = seconds(d.clock.Now().Sub(decided))
 	d.tell.say("%s restored, WAL replayed to the moment, server on port %d: %d orders", formatBytes(v.Restored), v.Port, d.view.Orders)
+	if v.Proof != "" {
+		d.tell.say("kept as proof %s, signed", v.Proof)
+	}
 	return nil
 }
 
