@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -313,45 +314,42 @@ func (v *verification) digests(ctx context.Context) error {
 	footers := pack.NewFooters(v.reader, hashesHeld)
 	known := v.newSeen()
 	for _, b := range v.backups {
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(v.Workers)
-		bad := make(chan catalog.Problem)
-		noted := make(chan struct{})
-		go func() {
-			defer close(noted)
-			for p := range bad {
-				b.add(fileStage, p)
-			}
-		}()
-		err := v.walk(gctx, b, func(f catalog.File, m chunk.Map, _ map[repo.ID]pack.Info) error {
-			if f.Kind != catalog.Regular || known.before(f) || !v.whole(m) {
-				return nil
-			}
-			g.Go(func() error {
-				sum, err := v.sum(gctx, f, m, footers)
-				if err == nil && sum != f.Digest {
-					err = repo.Damaged(catalog.FilesName(v.Place, b.id), "its blocks sum up to the digest %s, and it had %s", sum, f.Digest)
-				}
-				if err == nil || !unreadable(err) {
-					return err
-				}
-				p, err := v.problem(gctx, catalog.FilesName(v.Place, b.id), err)
-				if err == nil {
-					p.File = f.Path
-					bad <- p
-				}
-				return err
-			})
-			return nil
-		})
-		err = cmp.Or(g.Wait(), err)
-		close(bad)
-		<-noted
-		if err != nil {
+		if err := v.digestsOf(ctx, b, footers, known); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// digestsOf sums up the files of a backup, several at a time.
+func (v *verification) digestsOf(ctx context.Context, b *backup, footers *pack.Footers, known seen) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(v.Workers)
+	var mu sync.Mutex // of the backup's problems
+	err := v.walk(gctx, b, func(f catalog.File, m chunk.Map, _ map[repo.ID]pack.Info) error {
+		if f.Kind != catalog.Regular || known.before(f) || !v.whole(m) {
+			return nil
+		}
+		g.Go(func() error {
+			sum, err := v.sum(gctx, f, m, footers)
+			if err == nil && sum != f.Digest {
+				err = repo.Damaged(catalog.FilesName(v.Place, b.id), "its blocks sum up to the digest %s, and it had %s", sum, f.Digest)
+			}
+			if err == nil || !unreadable(err) {
+				return err
+			}
+			p, err := v.problem(gctx, catalog.FilesName(v.Place, b.id), err)
+			if err == nil {
+				p.File = f.Path
+				mu.Lock()
+				defer mu.Unlock()
+				b.add(fileStage, p)
+			}
+			return err
+		})
+		return nil
+	})
+	return cmp.Or(g.Wait(), err)
 }
 
 // hashesHeld is how many hashes of blocks are held while files are summed up, 8 bytes

@@ -225,16 +225,7 @@ func (v *verification) join(open []walrec.Fragment, last *scanned, r scanned) ([
 	if why != "" {
 		return nil, &catalog.Problem{Kind: WALDamaged, Object: r.step.Name(v.archive), Detail: why}
 	}
-	if r.head != nil && r.head.More > 0 {
-		if len(open) > 0 {
-			open = append(open, *r.head)
-		}
-		return open, nil
-	}
-	if r.tail != nil {
-		return []walrec.Fragment{*r.tail}, nil
-	}
-	return nil, nil
+	return stillOpen(open, r), nil
 }
 
 // joins says why a segment does not go on where the one before it ended; "" if it does.
@@ -277,96 +268,123 @@ func (v *verification) ownWAL(ctx context.Context, b *backup) error {
 	var open []walrec.Fragment
 	follows := false
 	for s := pg.SegmentAt(h.Timeline, h.StartLSN, size); s.Start(size) < h.StopLSN; s = s.Next() {
-		path := "pg_wal/" + s.Name(size)
-		bad := func(kind, format string, args ...any) {
-			b.add(walStage, catalog.Problem{Kind: kind, Object: catalog.FilesName(v.Place, b.id), File: path, Detail: fmt.Sprintf(format, args...)})
-		}
-		i := slices.IndexFunc(b.included, func(f catalog.File) bool { return f.Path == path })
+		one := catalog.Problem{Kind: WALDamaged, Object: catalog.FilesName(v.Place, b.id), File: "pg_wal/" + s.Name(size)}
+		i := slices.IndexFunc(b.included, func(f catalog.File) bool { return f.Path == one.File })
 		if i < 0 || b.included[i].Size != uint64(size) {
-			bad(WALHole, "the backup brings its WAL along, and lacks this segment")
+			one.Kind, one.Detail = WALHole, "the backup brings its WAL along, and lacks this segment"
+			b.add(walStage, one)
 			open, follows = nil, false
 			continue
 		}
 		if !v.data() {
 			continue
 		}
-		r := scanned{}
-		in := &fileReader{ctx: ctx, head: *h, file: b.included[i], packs: packs}
-		index, _, err := r.from(in, s.Start(size))
-		if err == nil && index.Header.Magic != 0 {
-			if herr := index.Header.Check(s, h.SystemID); herr != nil {
-				err = repo.Damaged(path, "%v", herr)
-			}
-		}
-		switch until := min(s.End(size), h.StopLSN); {
-		case err != nil && !unreadable(err):
+		r, why, err := v.ownSegment(ctx, b, s, b.included[i], packs)
+		if err != nil {
 			return err
-		case err != nil:
-			bad(WALDamaged, "%s", detail(err))
-		case (r.ending == walrec.EndsEarly || r.ending == walrec.Damaged) && r.to < until:
-			bad(WALDamaged, "its WAL ends at %s, and the backup needs it to %s", r.to, until)
-		case joins(open, follows, r) != "":
-			bad(WALDamaged, "%s", joins(open, follows, r))
 		}
-		follows = err == nil
-		if r.head == nil || r.head.More == 0 || len(open) == 0 {
+		if why == "" {
+			why = joins(open, follows, r)
+		}
+		if follows = why == ""; !follows {
+			one.Detail = why
+			b.add(walStage, one)
 			open = nil
-		} else {
-			open = append(open, *r.head)
 			continue
 		}
-		if r.tail != nil && follows {
-			open = []walrec.Fragment{*r.tail}
+		open = stillOpen(open, r)
+	}
+	return nil
+}
+
+// ownSegment reads a segment that a backup brings along, and says what is wrong with it; ""
+// if nothing is.
+func (v *verification) ownSegment(ctx context.Context, b *backup, s pg.Segment, f catalog.File, packs *pack.Reader) (r scanned, why string, err error) {
+	h, size := b.head, b.head.Sizes.WALSegment
+	in, err := readFile(ctx, *h, f, packs)
+	var index walrec.Index
+	if err == nil {
+		index, _, err = r.from(in, s.Start(size))
+	}
+	if err == nil && index.Header.Magic != 0 {
+		if herr := index.Header.Check(s, h.SystemID); herr != nil {
+			return r, herr.Error(), nil
 		}
+	}
+	until := min(s.End(size), h.StopLSN)
+	switch {
+	case err != nil && !unreadable(err):
+		return r, "", err
+	case err != nil:
+		return r, detail(err), nil
+	case r.ending != walrec.EndsFull && r.ending != walrec.EndsBySwitch && r.to < until:
+		return r, fmt.Sprintf("its WAL ends at %s, and the backup needs it to %s", r.to, until), nil
+	}
+	return r, "", nil
+}
+
+// stillOpen gives the parts of the record that goes on after a segment, before which open
+// were those of one that went on in it.
+func stillOpen(open []walrec.Fragment, r scanned) []walrec.Fragment {
+	switch {
+	case r.head != nil && r.head.More > 0 && len(open) > 0:
+		return append(open, *r.head)
+	case r.head != nil && r.head.More > 0:
+		return nil
+	case r.tail != nil:
+		return []walrec.Fragment{*r.tail}
 	}
 	return nil
 }
 
 // fileReader reads a file of a backup from its beginning.
 type fileReader struct {
-	ctx     context.Context // of the one reading that it is made for
-	head    catalog.Head
-	file    catalog.File
-	packs   *pack.Reader
-	scratch pack.Scratch
-	runs    []chunk.Run
-	begun   bool
-	buf     []byte
+	table string // the object of the backup's file table
+	file  catalog.File
+	runs  []chunk.Run
+	fetch func(repo.Ref, func(plain []byte) error) error
+	buf   []byte
+}
+
+// readFile makes one.
+func readFile(ctx context.Context, h catalog.Head, f catalog.File, packs *pack.Reader) (*fileReader, error) {
+	scratch := new(pack.Scratch)
+	m, err := catalog.FileMap(ctx, h, f, packs, scratch)
+	return &fileReader{table: catalog.FilesName(h.Place(), h.ID), file: f, runs: m.Runs, fetch: func(r repo.Ref, use func([]byte) error) error {
+		return packs.Read(ctx, []repo.Ref{r}, scratch, func(_ int, plain []byte) error { return use(plain) })
+	}}, err
 }
 
 // Read implements io.Reader.
 func (r *fileReader) Read(p []byte) (int, error) {
-	if !r.begun {
-		m, err := catalog.FileMap(r.ctx, r.head, r.file, r.packs, &r.scratch)
-		if err != nil {
-			return 0, err
-		}
-		r.begun, r.runs = true, m.Runs
-	}
 	for len(r.buf) == 0 {
 		if len(r.runs) == 0 {
 			return 0, io.EOF
 		}
-		run, block := r.runs[0], uint64(r.file.Block)
-		r.runs = r.runs[1:]
-		n := min(uint64(run.Blocks)*block, r.file.Size-run.First*block)
-		if run.Zero {
-			r.buf = make([]byte, n)
-			break
-		}
-		err := r.packs.Read(r.ctx, []repo.Ref{run.Ref}, &r.scratch, func(_ int, plain []byte) error {
-			from := uint64(run.Slot) * block
-			if from+n > uint64(len(plain)) {
-				return repo.Damaged(catalog.FilesName(r.head.Place(), r.head.ID), "the map of %s takes more of a chunk than it has", r.file.Path)
-			}
-			r.buf = append(r.buf[:0], plain[from:from+n]...)
-			return nil
-		})
-		if err != nil {
+		if err := r.next(r.runs[0]); err != nil {
 			return 0, err
 		}
+		r.runs = r.runs[1:]
 	}
 	n := copy(p, r.buf)
 	r.buf = r.buf[n:]
 	return n, nil
+}
+
+// next makes the buffer the bytes of a run.
+func (r *fileReader) next(run chunk.Run) error {
+	block := uint64(r.file.Block)
+	n := min(uint64(run.Blocks)*block, r.file.Size-run.First*block)
+	if run.Zero {
+		r.buf = make([]byte, n)
+		return nil
+	}
+	return r.fetch(run.Ref, func(plain []byte) error {
+		from := uint64(run.Slot) * block
+		if from+n > uint64(len(plain)) {
+			return repo.Damaged(r.table, "the map of %s takes more of a chunk than it has", r.file.Path)
+		}
+		r.buf = append(r.buf[:0], plain[from:from+n]...)
+		return nil
+	})
 }
