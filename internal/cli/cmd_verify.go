@@ -326,7 +326,10 @@ func (s *session) verifyBatch(ctx context.Context, c *config.Config, f verifyFla
 	for _, one := range report.Backups {
 		var t *tried
 		if level == catalog.VerifyRestore && one.OK() {
-			if t, err = s.try(ctx, c, b.repository, lives, *one.Head, bar); err != nil {
+			if t, err = s.try(ctx, c, b.repository, lives, *one.Head, bar); errors.Is(err, catalog.ErrNoBackup) || errors.As(err, new(*catalog.BeingRemoved)) {
+				s.log.Warn(fmt.Sprintf("not verified: %v", err), "repository", b.repository.name)
+				continue
+			} else if err != nil {
 				return err
 			}
 			one.Problems, one.Checks = append(one.Problems, t.Problems...), append(one.Checks, t.Checks...)

@@ -23,7 +23,8 @@ type tried struct {
 	trial.Result
 }
 
-// try restores a backup on trial.
+// try restores a backup on trial, which no removal takes away meanwhile. It fails with
+// catalog.ErrNoBackup, or *catalog.BeingRemoved, if one came before.
 func (s *session) try(ctx context.Context, c *config.Config, r *repository, lives map[string]*catalog.Life, head catalog.Head, p *progress) (*tried, error) {
 	key := r.name + "/" + head.Place().Prefix()
 	life, ok := lives[key]
@@ -51,6 +52,11 @@ func (s *session) try(ctx context.Context, c *config.Config, r *repository, live
 	if err != nil {
 		return nil, err
 	}
+	done, err := s.reading(ctx, c, r, goal.Choice, goal.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer done(ctx, false)
 	o.Restore = s.trialRestorer(c, r, goal)
 	res, err := trial.Run(ctx, o)
 	return &tried{goal, res}, err

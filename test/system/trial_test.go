@@ -39,7 +39,7 @@ type proven struct {
 func (s *site) scratch(checks string) string {
 	s.t.Helper()
 	dir := s.cluster.TempDir(s.t)
-	s.appendConfig("verify: {scratch_dir: " + dir + ", checks: [" + checks + "]}")
+	s.appendConfig("verify: {scratch_dir: " + dir + ", dump: schema, checks: [" + checks + "]}")
 	return dir
 }
 
