@@ -27,6 +27,7 @@ const manyBackups = 10
 type expireFlags struct {
 	plan       bool
 	repository string
+	retryLock  config.Duration
 	policy     config.Retention // what the plan is to be made with; see changed
 	changed    map[string]bool
 }
@@ -45,6 +46,7 @@ stay. Nobody is asked, unless more than half of a repository's backups, and at l
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else all)")
+	retryLockFlag(cmd, &f.retryLock)
 	planFlag(cmd, &f.plan)
 	fl.TextVar(&f.policy.Window, "window", config.Duration(0), "with --plan: another recovery window, a `duration`")
 	for _, n := range []struct {
@@ -114,7 +116,7 @@ func (s *session) expireAs(ctx context.Context, c *config.Config, f expireFlags,
 	v := expireView{Plan: f.plan, Cluster: c.Cluster, Policy: settings, Repositories: []expiredView{}}
 	var failures []error
 	for _, rc := range list {
-		one, err := s.expireIn(ctx, c, rc, policy, f.plan)
+		one, err := s.expireIn(ctx, c, rc, policy, f)
 		if err != nil {
 			failures = append(failures, err)
 			if ctx.Err() != nil {
@@ -140,7 +142,7 @@ func (s *session) expireAs(ctx context.Context, c *config.Config, f expireFlags,
 }
 
 // expireIn applies the policy to a repository, or says what that would do.
-func (s *session) expireIn(ctx context.Context, c *config.Config, rc config.Repository, policy retention.Policy, plan bool) (*expiredView, error) {
+func (s *session) expireIn(ctx context.Context, c *config.Config, rc config.Repository, policy retention.Policy, f expireFlags) (*expiredView, error) {
 	r, err := s.openRepository(ctx, rc)
 	if err != nil {
 		return nil, err
@@ -164,7 +166,7 @@ func (s *session) expireIn(ctx context.Context, c *config.Config, rc config.Repo
 		v = viewOfExpired(r.name, survey, d, plans)
 		return plans, nil
 	}
-	if plan {
+	if f.plan {
 		_, err := decide(ctx)
 		return v, inRepositoryNamed(r.name, err)
 	}
@@ -176,12 +178,16 @@ func (s *session) expireIn(ctx context.Context, c *config.Config, rc config.Repo
 	for _, origin := range origins {
 		o.Places = append(o.Places, origin.Place())
 	}
-	gone, err := expire.Run(ctx, o, func(ctx context.Context) ([]expire.Plan, error) {
-		plans, err := decide(ctx)
-		if err == nil {
-			err = s.allows(ctx, c, r, v)
-		}
-		return plans, err
+	var gone expire.Removed
+	err = s.retryLocked(ctx, time.Duration(f.retryLock), func() (err error) {
+		gone, err = expire.Run(ctx, o, func(ctx context.Context) ([]expire.Plan, error) {
+			plans, err := decide(ctx)
+			if err == nil {
+				err = s.allows(ctx, c, r, v)
+			}
+			return plans, err
+		})
+		return err
 	})
 	if err != nil {
 		return nil, inRepositoryNamed(r.name, err)
