@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -325,7 +324,6 @@ func (v *verification) digests(ctx context.Context) error {
 func (v *verification) digestsOf(ctx context.Context, b *backup, footers *pack.Footers, known seen) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(v.Workers)
-	var mu sync.Mutex // of the backup's problems
 	err := v.walk(gctx, b, func(f catalog.File, m chunk.Map, _ map[repo.ID]pack.Info) error {
 		if f.Kind != catalog.Regular || known.before(f) || !v.whole(m) {
 			return nil
@@ -341,8 +339,6 @@ func (v *verification) digestsOf(ctx context.Context, b *backup, footers *pack.F
 			p, err := v.problem(gctx, catalog.FilesName(v.Place, b.id), err)
 			if err == nil {
 				p.File = f.Path
-				mu.Lock()
-				defer mu.Unlock()
 				b.add(fileStage, p)
 			}
 			return err

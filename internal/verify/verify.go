@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -73,6 +74,7 @@ type backup struct {
 	id       string
 	head     *catalog.Head
 	broken   bool // its lists cannot be read
+	mu       sync.Mutex // of found
 	found    map[stage]*problems
 	known    map[catalog.BadPage]bool // without a reason
 	seen     map[catalog.BadPage]bool // of known, those that were found
@@ -80,6 +82,8 @@ type backup struct {
 }
 
 func (b *backup) add(s stage, p catalog.Problem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.found[s] == nil {
 		b.found[s] = &problems{}
 	}
