@@ -73,7 +73,7 @@ type verification struct {
 type backup struct {
 	id       string
 	head     *catalog.Head
-	broken   bool // its lists cannot be read
+	broken   bool       // its lists cannot be read
 	mu       sync.Mutex // of found
 	found    map[stage]*problems
 	known    map[catalog.BadPage]bool // without a reason

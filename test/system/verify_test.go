@@ -169,6 +169,9 @@ func (s *site) drilled(t *testing.T, d drill) {
 			s.verify(exitDone, "--level", level)
 			continue
 		}
+		if level == "data" && d.level == "objects" {
+			continue // it goes through the level before
+		}
 		v := s.verify(exitProblem, "--level", level)
 		all := slices.Clone(v.Problems)
 		bad := 0
@@ -266,7 +269,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 	}()
 	defer func() { close(stop); <-done }()
 	began := time.Now()
-	for n := range 4 {
+	for n := range 3 {
 		s.backup()
 		if v := s.verify(exitDone); len(v.Backups) != n+1 {
 			t.Errorf("%d backups: %+v", n+1, v)
