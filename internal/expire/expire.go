@@ -49,7 +49,7 @@ type Options struct {
 
 // Delete removes one backup; a backup may run meanwhile. Its own head may be damaged. It
 // fails with catalog.ErrNoBackup if there is none, with *LastBackup if it is the only one
-// and that is not allowed, with *InUse, *BeingRead or *Held if it is to stay for now, with
+// and that is not allowed, with *InUse or *Held if it is to stay for now, with
 // *catalog.NeedsUnknown if another cannot be read and may need anything, and with
 // *lock.Held while another removal runs. A backup that is damaged itself goes before
 // *catalog.NeedsUnknown is given; what else it named goes with a later removal.

@@ -191,7 +191,7 @@ func (r *removal) purge(ctx context.Context, p Plan) error {
 	if err := catalog.WritePurged(ctx, r.Objects, r.Place, r.Clock.Now(), p.Purged); err != nil {
 		return err
 	}
-	reading, err := readings(ctx, r.Options, true)
+	reading, err := readings(ctx, r.Options)
 	if err != nil {
 		return err
 	}

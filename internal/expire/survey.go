@@ -120,7 +120,7 @@ func (s *Survey) backups(ctx context.Context, o SurveyOptions, p catalog.Place, 
 	if err != nil {
 		return err
 	}
-	reading, err := readings(ctx, opt, true)
+	reading, err := readings(ctx, opt)
 	if err != nil {
 		return err
 	}

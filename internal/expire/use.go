@@ -39,8 +39,9 @@ func (e *Held) Error() string {
 	return fmt.Sprintf("backup %s is held by %s since %s: %s", e.BackupID, e.Owner, e.At.UTC().Format(time.RFC3339), e.Reason)
 }
 
-// free fails with *InUse, *BeingRead or *Held if the backup is to stay for now. A server
-// that replays does not need it.
+// free fails with *InUse or *Held if the backup is to stay for now. Who names one to
+// be deleted may do that beside a restore, which then fails: a mark that one left which
+// was killed would keep the backup for a day.
 func (r *removal) free(ctx context.Context, id string) error {
 	why, err := uses(ctx, r.Options, false)
 	if err != nil {
@@ -49,9 +50,9 @@ func (r *removal) free(ctx context.Context, id string) error {
 	return why[id]
 }
 
-// uses says for each backup of a place that must stay for now why that is; with replaying
-// also for those whose WAL a server may need.
-func uses(ctx context.Context, o Options, replaying bool) (map[string]error, error) {
+// uses says for each backup of a place that must stay for now why that is; with read
+// also for those that a restore reads, or whose WAL its server may need.
+func uses(ctx context.Context, o Options, read bool) (map[string]error, error) {
 	why := map[string]error{}
 	holds, err := catalog.ReadHolds(ctx, o.Objects, o.Place)
 	if err != nil {
@@ -60,26 +61,28 @@ func uses(ctx context.Context, o Options, replaying bool) (map[string]error, err
 	for id, h := range holds {
 		why[id] = &Held{h}
 	}
-	readings, err := readings(ctx, o, replaying)
-	if err != nil {
-		return nil, err
-	}
-	for id, until := range readings {
-		why[id] = &BeingRead{id, until}
+	if read {
+		readings, err := readings(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		for id, until := range readings {
+			why[id] = &BeingRead{id, until}
+		}
 	}
 	return why, parents(ctx, o, func(b catalog.Running) { why[b.Parent] = &InUse{b.Parent, b.ID} })
 }
 
-// readings says which backups of a place are read, and until when that counts; with
-// replaying also those whose WAL a server may need.
-func readings(ctx context.Context, o Options, replaying bool) (map[string]time.Time, error) {
+// readings says which backups of a place are read, and until when that counts; also
+// those whose WAL a server may need.
+func readings(ctx context.Context, o Options) (map[string]time.Time, error) {
 	all, err := catalog.ReadReadings(ctx, o.Objects, o.Place)
 	if err != nil {
 		return nil, err
 	}
 	now, until := o.Clock.Now(), map[string]time.Time{}
 	for _, r := range all {
-		if end := r.Written.Add(catalog.ReadingLasts); (replaying || !r.Replaying) && end.After(now) && end.After(until[r.BackupID]) {
+		if end := r.Written.Add(catalog.ReadingLasts); end.After(now) && end.After(until[r.BackupID]) {
 			until[r.BackupID] = end
 		}
 	}

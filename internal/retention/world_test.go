@@ -21,7 +21,6 @@ type world struct {
 	places []*place
 	n      int // backups made
 	made   []Backup
-	order  []string
 }
 
 type place struct {

@@ -71,7 +71,7 @@ func pairs() []func(*site) *pair {
 				return nil
 			}
 			// Without its packs the restore cannot go on; then it says so.
-			return pairOf("a delete and a restore", s.deleteOf(r, b), s.restoreOf(r, b, false), 0, exitDone, exitFailed, exitNotFound, exitRepository)
+			return pairOf("a delete and a restore", s.deleteOf(r, b), s.restoreOf(r, b, false), 0, exitDone, exitFailed, exitNotNow, exitNotFound, exitRepository)
 		},
 	}
 }
