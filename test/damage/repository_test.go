@@ -34,8 +34,6 @@ const (
 	walSize = 16 << 10
 
 	first, second, third = "20261124T060000Z-000001", "20261124T070000Z-000002", "20261124T080000Z-000003"
-
-	proved = "20261124T090000Z-000005" // a restore
 )
 
 // The original's place, and that of a takeover, which continues its life.
@@ -123,8 +121,9 @@ func build(t testing.TB, m *mem.Store, secrets []keys.Secret, spoil func(path st
 	r.segment(takeover, 2, 6, false)
 	r.small(takeover, 2, "00000002.history", fmt.Sprintf("1\t%s\tno recovery target specified\n", at(5, 0x4000)))
 	r.small(original, 1, "000000010000000000000001.00000028.backup", "START WAL LOCATION: 0/100028 (file 000000010000000000000001)\n")
-	r.must(catalog.WriteProof(t.Context(), r.objects, original, catalog.Proof{ID: proved, Kind: catalog.RestoreProof, Program: "1.0.0", Host: "db1", CPUs: 2,
-		StartedAt: hour(9), Repository: "near", BackupID: second, Size: 1 << 20, CopySeconds: 1, Target: "latest", StartLSN: at(3, 0x28), RecoveredTo: at(5, 0), Replayed: 2 << 20, ReplaySeconds: 1}))
+	_, err := catalog.WriteProof(t.Context(), r.objects, original, catalog.Proof{Kind: catalog.RestoreProof, Program: "1.0.0", Host: "db1", CPUs: 2,
+		StartedAt: hour(9), Repository: "near", BackupID: second, Size: 1 << 20, CopySeconds: 1, Target: "latest", StartLSN: at(3, 0x28), RecoveredTo: at(5, 0), Replayed: 2 << 20, ReplaySeconds: 1}, hour(9), nil)
+	r.must(err)
 	r.must(r.objects.Put(t.Context(), original.RunningName("20261124T090000Z-000004"), seal.Running, []byte(`{"id": "20261124T090000Z-000004"}`)))
 	return r
 }
