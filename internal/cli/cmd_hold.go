@@ -38,7 +38,7 @@ removes it, nor the WAL that makes it consistent.`,
 					return err
 				}
 				// A removal that began before may not have seen it.
-				if err := catalog.NotRemoved(ctx, r.objects, p, h.BackupID); err != nil {
+				if err := s.stays(ctx, r, p, h.BackupID); err != nil {
 					_ = catalog.RemoveHold(context.WithoutCancel(ctx), r.objects, p, h.BackupID) // of nothing
 					return err
 				}

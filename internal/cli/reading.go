@@ -7,6 +7,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/expire"
 )
 
 // readingPatience is how long a restore that has ended waits for its mark to go.
@@ -74,9 +75,18 @@ func (s *session) keepReading(ctx context.Context, r *repository, p catalog.Plac
 	}
 }
 
+// stays looks whether a backup stays that was announced to be needed.
+func (s *session) stays(ctx context.Context, r *repository, p catalog.Place, id string) error {
+	locks, err := s.locks(r)
+	if err != nil {
+		return err
+	}
+	return expire.Stays(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: p, Clock: s.clock}, id)
+}
+
 // stillThere looks, after the announcement, whether a removal has begun before it.
 func (s *session) stillThere(ctx context.Context, c *config.Config, r *repository, choice catalog.Choice, t catalog.Target) error {
-	if err := catalog.NotRemoved(ctx, r.objects, choice.Backup.Place(), choice.Backup.ID); err != nil {
+	if err := s.stays(ctx, r, choice.Backup.Place(), choice.Backup.ID); err != nil {
 		return err
 	}
 	purged, err := catalog.ReadPurged(ctx, r.objects, choice.Backup.Place())

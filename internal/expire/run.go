@@ -49,8 +49,8 @@ type RunOptions struct {
 
 // Run removes what decide says, with the removal locks of the places held: who decides
 // sees what is there as long as it matters. Backups, restores and holds that begin
-// meanwhile keep what they need; Removed.Kept tells. It fails with *lock.Held while another
-// removal runs.
+// meanwhile keep what they need; Removed.Kept tells, and no WAL goes then: which of it they
+// need, the next run decides. It fails with *lock.Held while another removal runs.
 //
 // It can be cut off anywhere: then the next run finds what is left.
 func Run(ctx context.Context, o RunOptions, decide func(context.Context) ([]Plan, error)) (removed Removed, err error) {
@@ -73,16 +73,24 @@ func Run(ctx context.Context, o RunOptions, decide func(context.Context) ([]Plan
 		if !slices.Contains(places, p.Place) {
 			return removed, fmt.Errorf("removing from %s, of which no lock is held", p.Place)
 		}
-		r := removal{Options: Options{Objects: o.Objects, Locks: o.Locks, Place: p.Place, Clock: o.Clock}, removed: removed}
-		err := r.apply(ctx, p)
-		if removed = r.removed; err != nil {
-			return removed, err
+	}
+	// WAL goes after the backups of all places: one that stays may need that of another.
+	for _, do := range []func(*removal, context.Context, Plan) error{(*removal).apply, (*removal).unread, (*removal).purge} {
+		for _, p := range plans {
+			r := removal{Options: Options{Objects: o.Objects, Locks: o.Locks, Place: p.Place, Clock: o.Clock}, removed: removed}
+			err := do(&r, ctx, p)
+			if removed = r.removed; err != nil {
+				return removed, err
+			}
+		}
+		if len(removed.Kept) > 0 || !slices.ContainsFunc(plans, func(p Plan) bool { return len(p.WAL) > 0 }) {
+			return removed, nil
 		}
 	}
 	return removed, nil
 }
 
-// apply does what a plan says, after what others left undone.
+// apply removes a plan's backups, after what others left undone.
 func (r *removal) apply(ctx context.Context, p Plan) error {
 	if err := r.finish(ctx); err != nil {
 		return err
@@ -90,12 +98,30 @@ func (r *removal) apply(ctx context.Context, p Plan) error {
 	if err := r.forget(ctx); err != nil {
 		return err
 	}
-	if len(p.Backups) > 0 {
-		if err := r.backups(ctx, p.Backups); err != nil {
+	if len(p.Backups) == 0 {
+		return nil
+	}
+	return r.backups(ctx, p.Backups)
+}
+
+// unread writes that WAL goes, so that nobody takes it for lost, or begins to need it, and
+// then looks for restores that have begun since it was decided.
+func (r *removal) unread(ctx context.Context, p Plan) error {
+	if len(p.WAL) > 0 {
+		if err := catalog.WritePurged(ctx, r.Objects, r.Place, r.Clock.Now(), p.Purged); err != nil {
 			return err
 		}
 	}
-	return r.purge(ctx, p)
+	reading, err := readings(ctx, r.Options)
+	if err != nil {
+		return err
+	}
+	for id, until := range reading {
+		if !slices.Contains(p.Read, id) {
+			r.removed.Kept = append(r.removed.Kept, fmt.Errorf("no WAL is removed: %w", &BeingRead{id, until}))
+		}
+	}
+	return nil
 }
 
 // forget removes the marks of restores that have not counted for as long as they did.
@@ -182,25 +208,8 @@ func (r *removal) together(ctx context.Context, ids, keys []string) error {
 	return r.finish(ctx)
 }
 
-// purge removes WAL. That it goes is written first, so that nobody takes it for lost; then
-// it is looked for restores that have begun since it was decided.
+// purge removes WAL.
 func (r *removal) purge(ctx context.Context, p Plan) error {
-	if len(p.WAL) == 0 {
-		return nil
-	}
-	if err := catalog.WritePurged(ctx, r.Objects, r.Place, r.Clock.Now(), p.Purged); err != nil {
-		return err
-	}
-	reading, err := readings(ctx, r.Options)
-	if err != nil {
-		return err
-	}
-	for id, until := range reading {
-		if !slices.Contains(p.Read, id) {
-			r.removed.Kept = append(r.removed.Kept, fmt.Errorf("no WAL is removed: %w", &BeingRead{id, until}))
-			return nil
-		}
-	}
 	for some := range slices.Chunk(p.WAL, segmentsAtOnce) {
 		g, gctx := errgroup.WithContext(ctx)
 		for _, o := range some {

@@ -39,6 +39,28 @@ func (e *Held) Error() string {
 	return fmt.Sprintf("backup %s is held by %s since %s: %s", e.BackupID, e.Owner, e.At.UTC().Format(time.RFC3339), e.Reason)
 }
 
+// Stays is what who has announced that a backup must stay, by a hold or a reading, asks
+// afterwards. It fails with catalog.ErrNoBackup if the backup is gone, and with
+// *catalog.BeingRemoved while a removal runs that may not have seen the announcement. One
+// that was cut off before it took the backup's head will never take it: the next one looks
+// for announcements anew.
+func Stays(ctx context.Context, o Options, id string) error {
+	err := catalog.NotRemoved(ctx, o.Objects, o.Place, id)
+	if !errors.As(err, new(*catalog.BeingRemoved)) {
+		return err
+	}
+	lease, _, failed := o.Locks.Acquire(ctx, o.Place.RemovalLock(), nil)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	lease.Release(context.WithoutCancel(ctx))
+	there, failed := catalog.HeadExists(ctx, o.Objects, o.Place, id)
+	if failed == nil && !there {
+		failed = fmt.Errorf("%s: %w", id, catalog.ErrNoBackup)
+	}
+	return failed
+}
+
 // free fails with *InUse or *Held if the backup is to stay for now. Who names one to
 // be deleted may do that beside a restore, which then fails: a mark that one left which
 // was killed would keep the backup for a day.
