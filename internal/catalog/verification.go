@@ -17,9 +17,10 @@ type Verification struct {
 	// Best is the newest of those that passed at the highest level. One that found
 	// problems takes back all that passed before it.
 	Best Verified
-	// Failed is the newest that found problems, unless one of that level or a higher one
-	// has passed since: then its ID is empty. So it is empty for a backup that is sound as
-	// far as is known, and for one of which nothing is known.
+	// Failed is the newest at the highest level of those that found problems and after which
+	// none of that level or a higher one has passed; its ID is empty if there is none. So it
+	// is empty for a backup that is sound as far as is known, and for one of which nothing
+	// is known.
 	Failed Verified
 	// Restore is the newest restore that was measured to its end: one that somebody asked
 	// for, or that of a verification that passed.
@@ -52,7 +53,10 @@ func (v *Verification) add(p Proof) {
 	v.Last = Verified{p.ID, p.StartedAt, p.Level, p.OK}
 	switch {
 	case !p.OK:
-		v.Failed, v.Best = v.Last, Verified{}
+		v.Best = Verified{}
+		if p.Level.Rank() >= v.Failed.Level.Rank() {
+			v.Failed = v.Last
+		}
 		return
 	case p.Level.Rank() >= v.Failed.Level.Rank():
 		v.Failed = Verified{}

@@ -27,18 +27,21 @@ func TestVerifications(t *testing.T) {
 		last, best, failed int // counted from 1, 0 is none
 		restored           int
 	}{
-		"nothing":                        {},
-		"a restore is no verification":   {steps: []step{{"", true}}, restored: 1},
-		"a higher level stays the best":  {steps: []step{{restore, true}, {objects, true}}, last: 2, best: 1, restored: 1},
-		"the newest of a level":          {steps: []step{{data, true}, {data, true}}, last: 2, best: 2},
-		"a failure takes all back":       {steps: []step{{restore, true}, {objects, false}}, last: 2, failed: 2, restored: 1},
-		"what is lower does not heal it": {steps: []step{{data, false}, {objects, true}}, last: 2, best: 2, failed: 1},
-		"the same level does":            {steps: []step{{data, false}, {data, true}}, last: 2, best: 2},
-		"a higher one does":              {steps: []step{{objects, false}, {restore, true}}, last: 2, best: 2, restored: 2},
-		"a restore heals nothing":        {steps: []step{{data, false}, {"", true}}, last: 1, failed: 1, restored: 2},
-		"a later failure counts":         {steps: []step{{restore, false}, {objects, false}, {objects, true}}, last: 3, best: 3},
-		"a restore that failed":          {steps: []step{{restore, false}}, last: 1, failed: 1},
-		"an unknown level":               {steps: []step{{"moon", false}}},
+		"nothing":                           {},
+		"a restore is no verification":      {steps: []step{{"", true}}, restored: 1},
+		"a higher level stays the best":     {steps: []step{{restore, true}, {objects, true}}, last: 2, best: 1, restored: 1},
+		"the newest of a level":             {steps: []step{{data, true}, {data, true}}, last: 2, best: 2},
+		"a failure takes all back":          {steps: []step{{restore, true}, {objects, false}}, last: 2, failed: 2, restored: 1},
+		"what is lower does not heal it":    {steps: []step{{data, false}, {objects, true}}, last: 2, best: 2, failed: 1},
+		"the same level does":               {steps: []step{{data, false}, {data, true}}, last: 2, best: 2},
+		"a higher one does":                 {steps: []step{{objects, false}, {restore, true}}, last: 2, best: 2, restored: 2},
+		"a restore heals nothing":           {steps: []step{{data, false}, {"", true}}, last: 1, failed: 1, restored: 2},
+		"a later, lower failure hides none": {steps: []step{{restore, false}, {objects, false}, {objects, true}}, last: 3, best: 3, failed: 1},
+		"a later, higher failure counts":    {steps: []step{{objects, false}, {restore, false}, {data, true}}, last: 3, best: 3, failed: 2},
+		"the newest failure of a level":     {steps: []step{{data, false}, {data, false}}, last: 2, failed: 2},
+		"one pass heals all below":          {steps: []step{{data, false}, {objects, false}, {restore, true}}, last: 3, best: 3, restored: 3},
+		"a restore that failed":             {steps: []step{{restore, false}}, last: 1, failed: 1},
+		"an unknown level":                  {steps: []step{{"moon", false}}},
 	} {
 		all := Verifications{}
 		var proofs []Proof
