@@ -3,10 +3,12 @@ package notify
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -22,7 +24,7 @@ const (
 	requestTime = 10 * time.Second
 	attempts    = 3
 	pause       = time.Second // after the first attempt, and twice that after the second
-	answerMax   = 300         // bytes of what a program or a server says that are repeated
+	answerMax   = 300         // bytes of what a program says that are repeated
 )
 
 // Target is one who is told: Command, Webhook or Ping is set.
@@ -133,26 +135,39 @@ func request(ctx context.Context, address, method string, body []byte) (again bo
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	res, err := http.DefaultClient.Do(req)
+	// To follow a redirection would tell another host the address, and may turn POST to GET.
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return true, context.Cause(ctx)
 		}
-		var of *url.Error
-		if errors.As(err, &of) { // which repeats the address
-			err = of.Err
-		}
-		return true, err
+		return true, withoutAddress(err)
 	}
-	defer res.Body.Close()
-	said := &beginning{max: answerMax}
-	if _, err := io.Copy(said, io.LimitReader(res.Body, answerMax)); err != nil {
-		return true, err
+	res.Body.Close()
+	// What else it says is not repeated: many servers repeat the path there.
+	answer := fmt.Sprintf("%d %s", res.StatusCode, http.StatusText(res.StatusCode))
+	switch res.StatusCode / 100 {
+	case 2:
+		return false, nil
+	case 3:
+		return false, fmt.Errorf("it redirects (%s), which is not followed: give the address that it redirects to", answer)
 	}
-	if res.StatusCode/100 != 2 {
-		return res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500, fmt.Errorf("it answered %s: %s", res.Status, said)
+	return res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500, fmt.Errorf("it answered %s", answer)
+}
+
+// withoutAddress gives what a request failed with, without the address and without what
+// the server said.
+func withoutAddress(err error) error {
+	if of, ok := errors.AsType[*url.Error](err); ok { // it repeats the address
+		err = of.Err
 	}
-	return false, nil
+	_, network := errors.AsType[net.Error](err)
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	if network || certificate || errors.Is(err, io.EOF) || errors.Is(err, http.ErrSchemeMismatch) {
+		return err
+	}
+	return errors.New("its answer is none that HTTP knows")
 }
 
 // beginning keeps the first max bytes, and takes the rest without keeping it.
