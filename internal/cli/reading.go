@@ -2,12 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
 	"github.com/salvor-dr/salvor/internal/expire"
+	"github.com/salvor-dr/salvor/internal/store"
 )
 
 // readingPatience is how long a restore that has ended waits for its mark to go.
@@ -23,7 +26,7 @@ func (s *session) reading(ctx context.Context, c *config.Config, r *repository, 
 	mark := catalog.Reading{BackupID: id, For: "restore", Host: host, PID: os.Getpid(), Began: s.clock.Now().UTC()}
 	mark, err = catalog.WriteReading(ctx, r.objects, p, mark)
 	if err != nil {
-		s.log.Debug("that the backup is read is not announced", "repository", r.name, "error", err)
+		s.unannounced(ctx, r, err)
 		return func(context.Context, bool) {}, nil
 	}
 	stop, stopped := context.WithCancel(ctx)
@@ -65,13 +68,14 @@ func (s *session) keepReading(ctx context.Context, r *repository, p catalog.Plac
 		case <-s.clock.After(catalog.ReadingLasts / 4):
 		}
 		next, err := catalog.WriteReading(ctx, r.objects, p, mark)
-		if err == nil {
-			err = catalog.RemoveReading(ctx, r.objects, p, mark)
-			mark = next
-		}
 		if err != nil {
-			s.log.Debug("that the backup is read is not announced anew", "repository", r.name, "error", err)
+			s.unannounced(ctx, r, err)
+			continue
 		}
+		if err := catalog.RemoveReading(ctx, r.objects, p, mark); err != nil {
+			s.log.Debug("an announcement that the backup is read stays for a day", "repository", r.name, "error", err)
+		}
+		mark = next
 	}
 }
 
@@ -82,6 +86,19 @@ func (s *session) stays(ctx context.Context, r *repository, p catalog.Place, id 
 		return err
 	}
 	return expire.Stays(ctx, expire.Options{Objects: r.objects, Locks: locks, Place: p, Clock: s.clock}, id)
+}
+
+// unannounced tells that a removal may take what is read. Who may only read the repository
+// cannot do anything about that.
+func (s *session) unannounced(ctx context.Context, r *repository, err error) {
+	level := slog.LevelWarn
+	switch {
+	case ctx.Err() != nil:
+		level = slog.LevelDebug // it ends
+	case errors.Is(err, store.ErrPermission):
+		level = slog.LevelInfo
+	}
+	s.log.Log(ctx, level, "the backup is read without protection: that it is cannot be written to the repository, so do not run salvor expire until the restore has ended and its server is up", "repository", r.name, "error", err)
 }
 
 // stillThere looks, after the announcement, whether a removal has begun before it.
