@@ -19,7 +19,7 @@ func proofVerifyCommand(s *session, name *string) *cobra.Command {
 	var all bool
 	var keyFiles []string
 	cmd := &cobra.Command{
-		Use: "verify [ID | FILE...]", Short: "Check the signatures of records, and that none is missing", Args: positional("[ID...]"),
+		Use: "verify [ID | FILE...]", Short: "Check the signatures of records, and that none between them is missing", Args: positional("[ID...]"),
 		Long: `Check records by their identifiers, all of them, or in files that salvor proof
 export has written. Of each is checked:
 
@@ -29,7 +29,10 @@ export has written. Of each is checked:
 
 A file is checked with the public key alone, without a repository or a
 configuration; the record that it names is looked for among the other files. Exit 3
-says that one did not pass: what is not signed does not pass either.`,
+says that one did not pass: what is not signed does not pass either.
+
+A record that was removed is missed by the one that names it. The newest is named by
+none: to see whether it is still there, keep its identifier elsewhere, and check that.`,
 		RunE: s.run(func(ctx context.Context, args []string) error { return s.verifyProofs(ctx, *name, args, all, keyFiles) }),
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "check all that there are")
