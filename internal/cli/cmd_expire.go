@@ -42,7 +42,8 @@ policy can be varied there, to see what a change would do.
 
 The last good backup of a cluster, one that is held, and one that is in use always
 stay. Nobody is asked, unless more than half of a repository's backups, and at least
-10, would go: then --yes is needed.`,
+10, would go, or the repository got nothing for longer than the window, and than 8
+days, as when a clock has jumped: then --yes is needed.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.repository, "repo", "", "`name` of the repository (else all)")
@@ -164,6 +165,7 @@ func (s *session) expireIn(ctx context.Context, c *config.Config, rc config.Repo
 		d := retention.Decide(policy, survey.History, s.clock.Now())
 		plans := survey.Plans(d)
 		v = viewOfExpired(r.name, survey, d, plans)
+		v.leap = survey.Leap(policy.Window, d, plans)
 		return plans, nil
 	}
 	if f.plan {
@@ -212,7 +214,7 @@ func inRepositoryNamed(name string, err error) error {
 // allows looks whether what is kept is there, and not only on this host; and refuses to
 // remove most of what there is without being told so.
 func (s *session) allows(ctx context.Context, c *config.Config, r *repository, v *expiredView) error {
-	if v.RemovedBackups == 0 {
+	if v.RemovedBackups == 0 && len(v.WAL) == 0 {
 		return nil
 	}
 	for _, d := range v.decisions.Backups {
@@ -224,6 +226,10 @@ func (s *session) allows(ctx context.Context, c *config.Config, r *repository, v
 	}
 	if v.RemovedBackups >= manyBackups && 2*v.RemovedBackups > len(v.Backups) {
 		return s.confirm(fmt.Sprintf("This removes %d of %d backups in repository %s (salvor expire --plan shows them), of cluster", v.RemovedBackups, len(v.Backups), r.name), c.Cluster)
+	}
+	if v.leap != (expire.Leap{}) {
+		return s.confirm(fmt.Sprintf("Between %s and %s repository %s got neither a backup nor WAL. If backups were made then, a clock has jumped, and this removes what the window should keep (salvor expire --plan shows it), of cluster",
+			formatTime(v.leap.From), formatTime(v.leap.To), r.name), c.Cluster)
 	}
 	return nil
 }
@@ -320,6 +326,7 @@ type expiredView struct {
 	Freed          uint64        `json:"freed_bytes"`
 
 	decisions retention.Decisions
+	leap      expire.Leap
 }
 
 type decidedView struct {

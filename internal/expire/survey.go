@@ -105,16 +105,6 @@ func Look(ctx context.Context, o SurveyOptions) (*Survey, error) {
 
 // backups adds those of a place, with what is known of who uses them.
 func (s *Survey) backups(ctx context.Context, o SurveyOptions, p catalog.Place, place *retention.Place) error {
-	heads, known := o.Heads[p]
-	var unreadable []error
-	var err error
-	if !known {
-		if heads, unreadable, err = catalog.ListHeads(ctx, o.Objects, p); err != nil {
-			return err
-		}
-	}
-	s.Unreadable = append(s.Unreadable, unreadable...)
-	place.Unreadable = len(unreadable) > 0
 	opt := Options{Objects: o.Objects, Locks: o.Locks, Place: p, Clock: o.Clock}
 	holds, err := catalog.ReadHolds(ctx, o.Objects, p)
 	if err != nil {
@@ -135,6 +125,16 @@ func (s *Survey) backups(ctx context.Context, o SurveyOptions, p catalog.Place, 
 	for _, b := range running {
 		place.Running = append(place.Running, startOf(b))
 	}
+	// After the marks: of a backup that ends meanwhile both are seen, and not neither.
+	heads, known := o.Heads[p]
+	var unreadable []error
+	if !known {
+		if heads, unreadable, err = catalog.ListHeads(ctx, o.Objects, p); err != nil {
+			return err
+		}
+	}
+	s.Unreadable = append(s.Unreadable, unreadable...)
+	place.Unreadable = len(unreadable) > 0
 	for id, h := range holds {
 		s.Holds[id] = h
 	}

@@ -40,8 +40,11 @@
 //
 // The window is counted back from the newest moment that the repository knows of, a backup
 // or a segment, if that is before now: where backups and archiving have stopped, nothing
-// slides out of the window while nobody looks, and a clock that runs ahead takes nothing
-// away. A backup under way widens the window to before its beginning.
+// slides out of the window while nobody looks, and where only the clock of who decides runs
+// ahead, that takes nothing away. A backup that was taken, or WAL that came, by a clock that
+// ran ahead does move the window, if the clock of who decides runs ahead, too: nothing here
+// can tell that from time that has passed. Who removes looks for such leaps, and asks. A
+// backup under way widens the window to before its beginning.
 //
 // # WAL
 //
