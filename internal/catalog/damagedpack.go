@@ -17,7 +17,9 @@ func DamagedPacks(ctx context.Context, objects *seal.Objects, p Place) (all map[
 		if v.Kind != VerifyProof {
 			return
 		}
-		if v.Level.Rank() >= VerifyData.Rank() || found[v.BackupID] == nil {
+		// A restore on trial that failed may not have read what was damaged before.
+		everything := v.Level == VerifyData || v.Level == VerifyRestore && v.OK
+		if everything || found[v.BackupID] == nil {
 			found[v.BackupID] = map[repo.ID]bool{}
 		}
 		for _, problem := range v.Problems {

@@ -50,6 +50,8 @@ func TestDamagedPacks(t *testing.T) {
 	want(repo.ID{2})
 	verified(b2, VerifyData, repo.ID{4})
 	want(repo.ID{2}, repo.ID{4})
+	verified(b1, VerifyRestore, repo.ID{5}) // which stopped at that
+	want(repo.ID{2}, repo.ID{4}, repo.ID{5})
 	verified(b1, VerifyRestore)
 	want(repo.ID{4})
 }

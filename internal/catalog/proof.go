@@ -113,7 +113,7 @@ type Proof struct {
 	Seconds  float64     `json:"duration_seconds"`   // of all of it
 	Level    VerifyLevel `json:"level,omitempty"`    // of a verification
 	Checks   []Check     `json:"checks,omitempty"`   // of a verification
-	Problems []Problem   `json:"problems,omitempty"` // at most MaxProblems
+	Problems []Problem   `json:"problems,omitempty"` // see MaxProblems
 
 	// What follows is there if a data directory was restored.
 
@@ -132,8 +132,9 @@ type Proof struct {
 	ReplaySeconds float64 `json:"replay_seconds,omitempty"` // from the server's start until it had done its action
 }
 
-// MaxProblems is how many problems a proof holds: a repository that lost a disk has more
-// than anybody reads.
+// MaxProblems is how many problems of one kind of check a proof tells one by one: a
+// repository that lost a disk has more than anybody reads. Beyond, it names only damaged
+// packs, each once, for DamagedPacks.
 const MaxProblems = 1000
 
 // PredicateType says that a statement's predicate is a Proof.

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 
 	"github.com/salvor-dr/salvor/internal/catalog"
@@ -50,14 +51,21 @@ func (v *verification) problem(ctx context.Context, object string, err error) (c
 	return p, nil
 }
 
+// maxPacks is how many damaged packs are named although the list is full, about 300 bytes
+// each in a proof, which holds 64 MiB.
+const maxPacks = 100_000
+
 // problems collects them, each once, and holds no more than a proof can.
 type problems struct {
-	list []catalog.Problem
-	seen map[catalog.Problem]bool
-	more int // that are not in the list
+	list  []catalog.Problem
+	seen  map[catalog.Problem]bool
+	packs map[string]bool // that the list names
+	more  int             // that are not in the list
 }
 
 // add adds one, unless there is one of its kind, object and file; of pages each counts.
+// However full the list is, each damaged pack is in it once: catalog.DamagedPacks, and so
+// the next incremental backup, goes by that.
 func (p *problems) add(one catalog.Problem) {
 	key := one
 	if one.Kind != BadPage {
@@ -66,12 +74,17 @@ func (p *problems) add(one catalog.Problem) {
 	switch {
 	case p.seen[key]:
 		return
-	case len(p.list) == catalog.MaxProblems:
-		p.more++
-		return
+	case len(p.list) >= catalog.MaxProblems:
+		if !strings.Contains(one.Object, "/packs/") || p.packs[one.Object] || len(p.packs) >= maxPacks {
+			p.more++
+			return
+		}
+		one.File, one.Detail = "", "it is not as it was stored; more is wrong than is told one by one"
 	case p.seen == nil:
-		p.seen = map[catalog.Problem]bool{}
+		p.seen, p.packs = map[catalog.Problem]bool{}, map[string]bool{}
 	}
-	p.seen[key] = true
+	if p.seen[key] = true; strings.Contains(one.Object, "/packs/") {
+		p.packs[one.Object] = true
+	}
 	p.list = append(p.list, one)
 }
