@@ -35,6 +35,17 @@ type packState struct {
 
 func (p *packState) sound() bool { return p.whole == nil && len(p.chunks) == 0 }
 
+// told says whether a chunk of it is known to be damaged, other than that pages in it do
+// not check.
+func (p *packState) told() bool {
+	for _, c := range p.chunks {
+		if c.why != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // badChunk is a chunk that is damaged, or has pages that do not check, by their slots.
 type badChunk struct {
 	why   string // all of it
@@ -236,7 +247,7 @@ func (r *packReading) do(ctx context.Context) error {
 	if err := r.rest(ctx, entries); err != nil {
 		return err
 	}
-	if len(r.p.chunks) == 0 {
+	if !r.p.told() {
 		return r.v.fault(ctx, r.p, err) // of what lies between the chunks, or behind them
 	}
 	return nil
@@ -401,12 +412,21 @@ func (v *verification) blame(ctx context.Context) error {
 	if len(v.damaged()) == 0 {
 		return nil
 	}
-	hit := map[repo.ID]bool{}
+	// What goes with a backup is not lost.
+	if err := v.forgetRemoved(ctx, true); err != nil {
+		return err
+	}
+	hit, needed := map[repo.ID]bool{}, map[repo.ID]bool{}
 	for _, b := range v.backups {
 		files := map[repo.ID]int{}
-		all := map[repo.ID]pack.Info{}
-		err := v.walk(ctx, b, func(f catalog.File, m chunk.Map, named map[repo.ID]pack.Info) error {
-			all = named
+		all, err := v.namedBy(ctx, b)
+		if err != nil {
+			return err
+		}
+		for _, id := range all {
+			needed[id] = true
+		}
+		err = v.walk(ctx, b, func(f catalog.File, m chunk.Map, _ map[repo.ID]pack.Info) error {
 			for _, r := range m.Runs {
 				if p := v.packs[r.Ref.Pack]; !r.Zero && p != nil && !p.sound() && v.hits(b, f, r, p, files) {
 					hit[p.info.ID] = true
@@ -418,7 +438,7 @@ func (v *verification) blame(ctx context.Context) error {
 			return err
 		}
 		// Maps of files may be all that is in a pack, and its footer all that is damaged.
-		for id := range all {
+		for _, id := range all {
 			if p := v.packs[id]; p.whole != nil && files[id] == 0 {
 				b.add(packStage, *p.whole)
 				hit[id] = true
@@ -426,9 +446,28 @@ func (v *verification) blame(ctx context.Context) error {
 		}
 	}
 	for _, p := range v.damaged() {
-		v.unused(p, hit[p.info.ID])
+		if id := p.info.ID; needed[id] && !hit[id] {
+			v.unused(p)
+		}
 	}
 	return nil
+}
+
+// namedBy lists the damaged packs that a backup names, as far as its list can be read.
+func (v *verification) namedBy(ctx context.Context, b *backup) (all []repo.ID, err error) {
+	if b.head == nil {
+		return nil, nil
+	}
+	list, err := catalog.ReadPacks(ctx, v.Objects, *b.head)
+	if err != nil && !unreadable(err) {
+		return nil, err
+	}
+	for _, n := range list {
+		if p := v.packs[n.ID]; p != nil && !p.sound() {
+			all = append(all, n.ID)
+		}
+	}
+	return all, nil
 }
 
 // damaged lists the packs with anything wrong.
@@ -488,10 +527,7 @@ func (v *verification) badPages(b *backup, f catalog.File, r chunk.Run, p *packS
 }
 
 // unused tells of damage that no file of a backup is in.
-func (v *verification) unused(p *packState, hit bool) {
-	if hit {
-		return
-	}
+func (v *verification) unused(p *packState) {
 	one := catalog.Problem{Kind: Damaged, Object: v.Place.PackName(p.info.ID)}
 	for n, c := range p.chunks {
 		if c.why != "" {

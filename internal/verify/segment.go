@@ -31,10 +31,9 @@ type scanned struct {
 	overwritten bool
 }
 
-// segments looks at all segments that a plan leads through, and gives the problems by
-// object. At the level objects those are looked at that backups need to be consistent, by
+// segments looks at all segments that a plan leads through, and gives the problems. At the level objects those are looked at that backups need to be consistent, by
 // their footers.
-func (v *verification) segments(ctx context.Context, plan *walPlan) (map[string]catalog.Problem, error) {
+func (v *verification) segments(ctx context.Context, plan *walPlan) (map[judged]catalog.Problem, error) {
 	var ways [][]catalog.Step
 	for _, w := range plan.backups {
 		ways = append(ways, w.steps)
@@ -52,7 +51,7 @@ func (v *verification) segments(ctx context.Context, plan *walPlan) (map[string]
 			all[s.Name(v.archive)] = true
 		}
 	}
-	w := &walReading{v: v, found: map[string]catalog.Problem{}, done: map[string]bool{}, total: uint64(len(all)) * uint64(v.archive.SegmentSize)}
+	w := &walReading{v: v, found: map[judged]catalog.Problem{}, done: map[judged]bool{}, total: uint64(len(all)) * uint64(v.archive.SegmentSize)}
 	for _, steps := range ways {
 		if err := w.follow(ctx, steps); err != nil {
 			return nil, err
@@ -61,11 +60,20 @@ func (v *verification) segments(ctx context.Context, plan *walPlan) (map[string]
 	return w.found, nil
 }
 
+// judged is a segment as far as a way needs it: one way leaves it at a fork, another goes
+// on in it.
+type judged struct {
+	object string
+	end    pg.LSN
+}
+
+func (w *walReading) judged(s catalog.Step) judged { return judged{s.Name(w.v.archive), s.End} }
+
 // walReading reads ways through the archive.
 type walReading struct {
 	v     *verification
-	found map[string]catalog.Problem
-	done  map[string]bool // objects that were read
+	found map[judged]catalog.Problem
+	done  map[judged]bool
 	total uint64
 	bytes counter
 }
@@ -73,7 +81,7 @@ type walReading struct {
 // follow reads the steps of a way that were not read yet, and the one before each stretch
 // of them, whose end is to be compared.
 func (w *walReading) follow(ctx context.Context, steps []catalog.Step) error {
-	is := func(s catalog.Step) bool { return w.done[s.Name(w.v.archive)] }
+	is := func(s catalog.Step) bool { return w.done[w.judged(s)] }
 	for len(steps) > 0 {
 		n := 0
 		for n < len(steps) && is(steps[n]) {
@@ -116,14 +124,14 @@ func (w *walReading) stretch(ctx context.Context, steps []catalog.Step) error {
 		}
 		for i := range results {
 			r := &results[i]
-			if w.done[r.step.Name(w.v.archive)] = true; r.problem == nil {
+			if w.done[w.judged(r.step)] = true; r.problem == nil {
 				r.problem = w.v.ends(*r)
 			}
 			if r.problem == nil {
 				open, r.problem = w.v.join(open, last, *r)
 			}
 			if last = r; r.problem != nil {
-				w.found[r.problem.Object], open, last = *r.problem, nil, nil
+				w.found[w.judged(r.step)], open, last = *r.problem, nil, nil
 			}
 		}
 	}

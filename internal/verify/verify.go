@@ -115,7 +115,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		}
 		v.took[step.stage] += o.Clock.Now().Sub(since)
 	}
-	if err := v.forgetRemoved(ctx); err != nil {
+	if err := v.forgetRemoved(ctx, false); err != nil {
 		return Report{}, err
 	}
 	r := Report{Level: o.Level, Problems: v.others.list, Read: v.read.n.Load(), Took: o.Clock.Now().Sub(began)}
@@ -196,10 +196,11 @@ func (v *verification) findOrigin(ctx context.Context) error {
 	return nil
 }
 
-// forgetRemoved leaves out what was removed meanwhile.
-func (v *verification) forgetRemoved(ctx context.Context) error {
+// forgetRemoved leaves out what was removed meanwhile, of the backups that have problems
+// or, while it is not known yet whose the damaged packs are, of all.
+func (v *verification) forgetRemoved(ctx context.Context, all bool) error {
 	for i, b := range v.backups {
-		if len(b.found) == 0 {
+		if len(b.found) == 0 && !all {
 			continue
 		}
 		there, err := catalog.HeadExists(ctx, v.Objects, v.Place, b.id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 
@@ -46,7 +47,9 @@ func (v *verification) wal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.share(plan, found)
+	if err := v.share(ctx, plan, found); err != nil {
+		return err
+	}
 	if err := v.includedWAL(ctx); err != nil {
 		return err
 	}
@@ -204,23 +207,54 @@ func (v *verification) cameMeanwhile(ctx context.Context, p *walPlan) (bool, err
 }
 
 // share gives the problems of segments to the backups that need them, and the others to
-// the archive.
-func (v *verification) share(plan *walPlan, found map[string]catalog.Problem) {
+// the archive, except of what was removed since nothing needs it any more. What a backup
+// needs that is still there was not.
+func (v *verification) share(ctx context.Context, plan *walPlan, found map[judged]catalog.Problem) error {
+	missing := func(p catalog.Problem) bool { return p.Kind == Missing }
+	if slices.ContainsFunc(slices.Collect(maps.Values(found)), missing) {
+		if err := v.readPurged(ctx); err != nil {
+			return err
+		}
+	}
 	taken := map[string]bool{}
 	for _, w := range plan.backups {
 		for _, s := range w.steps {
 			object := s.Name(v.archive)
-			if p, is := found[object]; is {
+			if p, is := found[judged{object, s.End}]; is {
 				w.backup.add(walStage, p)
 				taken[object] = true
 			}
 		}
 	}
-	for object, p := range found {
-		if !taken[object] {
+	for at, p := range found {
+		if !taken[at.object] && !(missing(p) && v.purgedObject(at.object)) {
 			v.others.add(p)
 		}
 	}
+	return nil
+}
+
+// readPurged notes anew what was removed since nothing needs it any more.
+func (v *verification) readPurged(ctx context.Context) error {
+	read := map[catalog.Place]map[pg.Timeline]pg.LSN{}
+	for i, l := range v.archive.Lines {
+		before, ok := read[l.Place]
+		if !ok {
+			var err error
+			if before, err = catalog.ReadPurged(ctx, v.Objects, l.Place); err != nil {
+				return err
+			}
+			read[l.Place] = before
+		}
+		v.archive.Lines[i].Purged = max(l.Purged, before[l.Timeline])
+	}
+	return nil
+}
+
+// purgedObject is purged of a segment's object, also if it is a partial one.
+func (v *verification) purgedObject(object string) bool {
+	f, err := pg.ParseWALFile(path.Base(object), v.archive.SegmentSize)
+	return err == nil && v.purged(f.Segment)
 }
 
 // markers reads the backup history files of the archive. No restore needs them, but what
@@ -240,7 +274,7 @@ func (v *verification) markers(ctx context.Context) error {
 		}
 		_, err = v.Objects.Get(ctx, o.Key, seal.WALSmall)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, store.ErrNotFound): // or removed since the list
 		case !unreadable(err):
 			return err
 		default:
