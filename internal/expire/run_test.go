@@ -270,7 +270,9 @@ func TestStays(t *testing.T) {
 	if err := Stays(t.Context(), d.o, ids[3]); !errors.As(err, new(*catalog.BeingRemoved)) {
 		t.Errorf("while a removal runs: %v", err)
 	}
-	lease.Release(t.Context())
+	if err := lease.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := Stays(t.Context(), d.o, ids[3]); err != nil {
 		t.Errorf("after tombstone %s: %v", stone.ID, err)
 	}

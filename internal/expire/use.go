@@ -53,7 +53,9 @@ func Stays(ctx context.Context, o Options, id string) error {
 	if failed != nil {
 		return errors.Join(err, failed)
 	}
-	lease.Release(context.WithoutCancel(ctx))
+	if err := lease.Release(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	there, failed := catalog.HeadExists(ctx, o.Objects, o.Place, id)
 	if failed == nil && !there {
 		failed = fmt.Errorf("%s: %w", id, catalog.ErrNoBackup)

@@ -144,7 +144,7 @@ func request(ctx context.Context, address, method string, body []byte) (again bo
 		}
 		return true, withoutAddress(err)
 	}
-	res.Body.Close()
+	_ = res.Body.Close()
 	// What else it says is not repeated: many servers repeat the path there.
 	answer := fmt.Sprintf("%d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	switch res.StatusCode / 100 {

@@ -111,10 +111,15 @@ func (m *mending) mend(ctx context.Context, name string, sources []Source) (stri
 			m.Events.Warn(fmt.Sprintf("%s is not repaired from %s: %v", name, s.Name, err))
 			continue
 		}
-		if err := m.copy(ctx, s.Objects, name, file, over); err != nil {
+		err = m.copy(ctx, s.Objects, name, file, over)
+		if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrChanged) {
+			m.Events.Warn(name + " is not repaired: somebody else has written it meanwhile; verify again")
+			return "", nil
+		}
+		if err != nil {
 			return "", fmt.Errorf("repairing %s from %s: %w", name, s.Name, err)
 		}
-		if err := m.check(ctx, m.Objects, name, file); err != nil {
+		if err := m.check(ctx, m.Objects, name, file); err != nil && !errors.Is(err, store.ErrNotFound) { // it may have expired
 			return "", fmt.Errorf("reading %s again, which was repaired from %s: %w", name, s.Name, err)
 		}
 		return s.Name, nil

@@ -136,6 +136,9 @@ func (w *world) inject(r *rand.Rand) injection {
 func TestInjections(t *testing.T) {
 	t.Parallel()
 	seed, count := uint64(time.Now().UnixNano()), 500
+	if testing.Short() {
+		count = 50 // with the race detector each takes five times as long
+	}
 	if v := os.Getenv("SALVOR_TEST_SEED"); v != "" {
 		seed = must[uint64](t)(strconv.ParseUint(v, 10, 64))
 	}
