@@ -81,7 +81,7 @@ func kindOfCode(code string) error {
 		return store.ErrChanged
 	case "InvalidRange":
 		return store.ErrRange
-	case "KeyTooLongError", "ObjectParentIsFile", "ExistingObjectIsDirectory", "XMinioInvalidObjectName":
+	case "KeyTooLongError", "ObjectParentIsFile", "XMinioInvalidObjectName":
 		return store.ErrInvalidKey
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity":
 		return store.ErrNoSpace
@@ -89,6 +89,7 @@ func kindOfCode(code string) error {
 		"ExpiredToken", "TokenRefreshRequired", // and with fresh credentials
 		"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", // the bytes changed on their way
 		"ConditionalRequestConflict", "OperationAborted", // somebody else was just writing
+		"ExistingObjectIsDirectory", // of versitygw: or just removed the last of that folder
 		"SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests",
 		"InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException":
 		return store.ErrUnavailable

@@ -110,6 +110,7 @@ func TestErrorsOfThePlace(t *testing.T) {
 		{403, "RequestTimeTooSkewed", store.ErrUnavailable, 10, "10 attempts"},
 		{400, "ExpiredToken", store.ErrUnavailable, 10, "10 attempts"},
 		{400, "RequestTimeout", store.ErrUnavailable, 10, "10 attempts"},
+		{409, "ExistingObjectIsDirectory", store.ErrUnavailable, 10, "10 attempts"},
 		{503, "SlowDown", store.ErrUnavailable, 10, "SlowDown"},
 		{500, "InternalError", store.ErrUnavailable, 10, ""},
 		{502, "Whatever", store.ErrUnavailable, 10, ""},
