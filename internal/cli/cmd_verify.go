@@ -152,12 +152,11 @@ func (s *session) chooseToVerify(ctx context.Context, c *config.Config, f verify
 			r.close()
 		}
 	}
-	known := map[*repository]catalog.Verifications{}
 	for _, rc := range repositories {
 		r, err := s.openRepository(ctx, rc)
 		if err == nil {
 			open = append(open, r)
-			todo, known[r], err = s.candidates(ctx, c, r, f, ids, todo)
+			todo, err = s.candidates(ctx, c, r, f, ids, todo)
 		}
 		if ctx.Err() != nil {
 			closeAll()
@@ -176,6 +175,10 @@ func (s *session) chooseToVerify(ctx context.Context, c *config.Config, f verify
 		}
 	}
 	if len(ids) == 0 && !f.latest {
+		known := map[*repository]catalog.Verifications{}
+		for _, r := range open {
+			known[r] = s.verifications(ctx, c, r)
+		}
 		proveMost(todo, catalog.VerifyLevel(f.level), func(c candidate) catalog.Verification { return known[c.repository][c.id] })
 	}
 	if f.max > 0 && len(todo) > f.max {
@@ -185,19 +188,18 @@ func (s *session) chooseToVerify(ctx context.Context, c *config.Config, f verify
 	return todo, unseen, closeAll, nil
 }
 
-// candidates adds what a repository has of the backups that were asked for, and says what
-// is known of them.
-func (s *session) candidates(ctx context.Context, c *config.Config, r *repository, f verifyFlags, ids []string, to []candidate) ([]candidate, catalog.Verifications, error) {
+// candidates adds what a repository has of the backups that were asked for.
+func (s *session) candidates(ctx context.Context, c *config.Config, r *repository, f verifyFlags, ids []string, to []candidate) ([]candidate, error) {
 	places, err := s.toVerify(ctx, c, r, f, ids)
 	if err != nil {
-		return to, nil, err
+		return to, err
 	}
 	for _, p := range places {
 		for _, id := range p.ids {
 			to = append(to, candidate{repository: r, place: p.place, id: id})
 		}
 	}
-	return to, s.verifications(ctx, c, r), nil
+	return to, nil
 }
 
 // batch are backups of one place that are verified together.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/salvor-dr/salvor/internal/catalog"
 	"github.com/salvor-dr/salvor/internal/config"
+	"github.com/salvor-dr/salvor/internal/pg"
 	"github.com/salvor-dr/salvor/internal/proof"
 	"github.com/salvor-dr/salvor/internal/restore"
 )
@@ -40,9 +41,16 @@ func (s *session) copied(p *catalog.Proof, r restore.Result) {
 // replayed notes how long a server that was started then took to reach its target. A
 // standby has none.
 func (s *session) replayed(p *catalog.Proof, o restore.Options, started restore.Started, began time.Time) {
-	if start := o.Choice.Backup.StartLSN; !o.Standby && started.LSN > start {
-		p.Target, p.StartLSN, p.RecoveredTo, p.Replayed = o.Target.Kind.String(), start, started.LSN, uint64(started.LSN-start)
-		p.ReplaySeconds = s.clock.Now().Sub(began).Seconds()
+	if !o.Standby {
+		reached(p, o.Choice, o.Target, started.LSN, s.clock.Now().Sub(began).Seconds())
+	}
+}
+
+// reached notes how far a server recovered, and how long that took, unless it replayed
+// nothing.
+func reached(p *catalog.Proof, c catalog.Choice, t catalog.Target, to pg.LSN, seconds float64) {
+	if start := c.Backup.StartLSN; to > start {
+		p.Target, p.StartLSN, p.RecoveredTo, p.Replayed, p.ReplaySeconds = t.Kind.String(), start, to, uint64(to-start), seconds
 	}
 }
 

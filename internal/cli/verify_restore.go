@@ -104,10 +104,7 @@ func (t *tried) provenIn(p *catalog.Proof) {
 		return
 	}
 	p.Size, p.Fetched, p.Written, p.CopySeconds = t.Restored.Size, t.Restored.Fetched, t.Restored.Written, t.CopySeconds
-	if start := t.Choice.Backup.StartLSN; t.RecoveredTo > start {
-		p.Target, p.StartLSN, p.RecoveredTo, p.Replayed = t.Target.Kind.String(), start, t.RecoveredTo, uint64(t.RecoveredTo-start)
-		p.ReplaySeconds = t.ReplaySeconds
-	}
+	reached(p, t.Choice, t.Target, t.RecoveredTo, t.ReplaySeconds)
 }
 
 // scratchOwner is who runs the server of a trial, if this program is root, whom
