@@ -42,13 +42,9 @@ type stored struct {
 //
 // Those that cannot be read are given apart, as errors that name them.
 func (s *session) allBackups(ctx context.Context, c *config.Config, name string) (all []stored, unreadable []error, err error) {
-	repositories := c.Repositories
-	if name != "" {
-		r, err := c.Repository(name)
-		if err != nil {
-			return nil, nil, usageError("", "--repo: %w", err)
-		}
-		repositories = []config.Repository{r}
+	repositories, err := repositoriesOf(c, name)
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, rc := range repositories {
 		heads, bad, err := s.backupsIn(ctx, c, rc)

@@ -105,13 +105,9 @@ func (s *session) expireAs(ctx context.Context, c *config.Config, f expireFlags,
 	if least := min(policy.Hourly, policy.Daily, policy.Weekly, policy.Monthly, policy.Yearly); least < 0 || policy.Minimum < 1 {
 		return usageError("", "no number may be negative, and --minimum must be 1 or more")
 	}
-	list := c.Repositories
-	if f.repository != "" {
-		r, err := c.Repository(f.repository)
-		if err != nil {
-			return usageError("", "--repo: %w", err)
-		}
-		list = []config.Repository{r}
+	list, err := repositoriesOf(c, f.repository)
+	if err != nil {
+		return err
 	}
 	a.start(ctx)
 	v := expireView{Plan: f.plan, Cluster: c.Cluster, Policy: settings, Repositories: []expiredView{}}

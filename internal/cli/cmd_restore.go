@@ -213,13 +213,9 @@ func (f restoreFlags) options() (restore.Options, error) {
 // repository that can, in it the present place of the cluster, then, for a target
 // that tells a moment, its former ones.
 func (s *session) choose(ctx context.Context, c *config.Config, name string, t catalog.Target) (*repository, catalog.Choice, error) {
-	list := c.Repositories
-	if name != "" {
-		r, err := c.Repository(name)
-		if err != nil {
-			return nil, catalog.Choice{}, usageError("", "--repo: %w", err)
-		}
-		list = []config.Repository{r}
+	list, err := repositoriesOf(c, name)
+	if err != nil {
+		return nil, catalog.Choice{}, err
 	}
 	var first error
 	for _, rc := range list {

@@ -138,13 +138,9 @@ func (s *session) verifyAs(ctx context.Context, c *config.Config, f verifyFlags,
 // chooseToVerify finds the backups to verify, in the order in which to do that, and says
 // which repositories could not be asked: what the others have is verified all the same.
 func (s *session) chooseToVerify(ctx context.Context, c *config.Config, f verifyFlags, ids []string) (todo []candidate, unseen []error, closeAll func(), err error) {
-	repositories := c.Repositories
-	if f.repository != "" {
-		r, err := c.Repository(f.repository)
-		if err != nil {
-			return nil, nil, nil, usageError("", "--repo: %w", err)
-		}
-		repositories = []config.Repository{r}
+	repositories, err := repositoriesOf(c, f.repository)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	var open []*repository
 	closeAll = func() {

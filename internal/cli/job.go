@@ -186,13 +186,9 @@ func (s *session) allJobsIn(ctx context.Context, c *config.Config, r *repository
 // gives each to look until that says that it has found what it looks for. One that
 // fails is warned of if others do not: err is nil then.
 func (s *session) eachRepository(ctx context.Context, c *config.Config, name string, look func(*repository) (found bool, err error)) error {
-	list := c.Repositories
-	if name != "" {
-		r, err := c.Repository(name)
-		if err != nil {
-			return usageError("", "--repo: %w", err)
-		}
-		list = []config.Repository{r}
+	list, err := repositoriesOf(c, name)
+	if err != nil {
+		return err
 	}
 	var broken []error
 	for _, rc := range list {

@@ -89,16 +89,25 @@ func secretOf(ctx context.Context, c config.Repository) (*keys.Secret, error) {
 	return &secret, nil
 }
 
-// openNamed opens the repository that --repo names, or else the first.
-func (s *session) openNamed(ctx context.Context, c *config.Config, name string) (*repository, error) {
+// repositoriesOf gives the repository that --repo names, or else all.
+func repositoriesOf(c *config.Config, name string) ([]config.Repository, error) {
 	if name == "" {
-		return s.openRepository(ctx, c.Repositories[0])
+		return c.Repositories, nil
 	}
 	r, err := c.Repository(name)
 	if err != nil {
 		return nil, usageError("", "--repo: %w", err)
 	}
-	return s.openRepository(ctx, r)
+	return []config.Repository{r}, nil
+}
+
+// openNamed opens the repository that --repo names, or else the first.
+func (s *session) openNamed(ctx context.Context, c *config.Config, name string) (*repository, error) {
+	list, err := repositoriesOf(c, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.openRepository(ctx, list[0])
 }
 
 // openAll opens every repository; one that does not open fails it all.
